@@ -1,0 +1,82 @@
+"""The one exception tree; every message says what was asked, what was found and what to do.
+
+    CodestrataError
+    ├── SettingsError      a setting, a name on the command line or a combination that makes no sense (exit 2)
+    ├── DataError          a data file or record that cannot be used; carries file and line
+    ├── ModelError         a base model that cannot be loaded or is not supported
+    │   └── HubError       the model hub could not be reached
+    ├── ComponentError     a component that does not fit its base, or is damaged
+    │   └── IsolationError the frozen base changed: the run's numbers cannot be trusted
+    ├── MatrixError        a continual-learning metric asked of a matrix that lacks the entries
+    ├── TrainingError      training cannot go on (no data, loss is not finite)
+    ├── ExecutionError     programs could not be executed at all (no runtime for the language)
+    └── RunError           a run directory that is missing, taken or unfinished
+
+What this does not do: catch anything, or print.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+
+class CodestrataError(Exception):
+    """Root of everything codestrata raises on purpose."""
+
+
+class SettingsError(CodestrataError):
+    """A setting or a combination of settings is refused."""
+
+
+class DataError(CodestrataError):
+    """A data file or record cannot be used; the message starts with ``file:line:`` where known."""
+
+    def __init__(self, message: str, *, path: str | Path | None = None, line: int | None = None) -> None:
+        place = "" if path is None else f"{path}: " if line is None else f"{path}:{line}: "
+        super().__init__(place + message)
+        self.path = path
+        self.line = line
+
+
+class ModelError(CodestrataError):
+    """A base model cannot be loaded or is of a family that is not supported."""
+
+
+class HubError(ModelError):
+    """The model hub could not be reached, and there is no silent fallback."""
+
+
+class ComponentError(CodestrataError):
+    """A component does not fit its base, or its files are damaged."""
+
+
+class IsolationError(ComponentError):
+    """The frozen base changed although nothing may change it."""
+
+
+class MatrixError(CodestrataError):
+    """A metric needs entries of R that are missing or of the wrong shape."""
+
+
+class TrainingError(CodestrataError):
+    """Training cannot start or cannot go on."""
+
+
+class ExecutionError(CodestrataError):
+    """Programs of a language cannot be executed here at all."""
+
+
+class RunError(CodestrataError):
+    """A run directory is missing, taken or unfinished."""
+
+
+def describe_unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence for an unknown name: what was asked, the nearest known name, and all the choices.
+
+    >>> describe_unknown("method", "lroa", ["layers", "lora"])
+    "Unknown method 'lroa'. Did you mean 'lora'? Known: layers, lora."
+    """
+    choices = sorted(known)
+    near = get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices)}."

@@ -1,0 +1,430 @@
+"""Every knob of a run: frozen dataclasses, checked at construction, read from TOML, with a fingerprint.
+
+An experiment file holds only what differs from a preset; ``--set training.steps=100`` changes one value. The
+text under each field is its help text. Times are seconds, sizes MiB, rates in [0, 1].
+
+What this does not do: know which methods, data or models exist (``methods``, ``data`` and ``models`` do), or
+load anything.
+"""
+
+import dataclasses
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from codestrata.errors import SettingsError, describe_unknown
+from codestrata.files import hash_json
+
+Source = Literal["kata", "codesearchnet", "file"]
+Objective = Literal["generate", "summarize", "complete", "continue", "denoise", "copy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseSettings:
+    """The frozen model."""
+
+    name: str = "pocket"
+    """``pocket`` (shipped), a model hub name such as ``Salesforce/codet5-small``, or a local folder."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; null takes the hub's default."""
+    weights: Literal["trained", "random"] = "trained"
+    """``random`` keeps the architecture and draws new weights: for trying a path without a download."""
+    tokenizer: str | None = None
+    """Folder or hub name of the tokenizer where it differs from the model's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """One task: where its records come from and what is asked of the model."""
+
+    name: str
+    """The task's name in files and tables: letters, digits, ``_`` and ``-``."""
+    language: str | None = None
+    """Programming language of the code; null takes the task's name."""
+    source: Source = "kata"
+    """``kata`` (generated), ``codesearchnet`` (hub or local records) or ``file`` (JSONL with prompt and target)."""
+    path: str | None = None
+    """Local file or folder of records; null with ``codesearchnet`` means the hub."""
+    test_path: str | None = None
+    """Local file of test records for ``file``; null holds test examples out of ``path``."""
+    objective: Objective = "generate"
+    """What training asks of a CodeSearchNet record."""
+    evaluation_objective: Objective | None = None
+    """What evaluation asks; null takes the training objective."""
+    train_examples: int = 1000
+    """Most examples to train on."""
+    validation_examples: int = 100
+    """Most examples to validate on."""
+    test_examples: int = 300
+    """Most examples to score."""
+    unseen_examples: int = 0
+    """Most examples of the second test split (kata: skeletons that no training contains)."""
+    seed: int = 0
+    """Seed of data generation and of held-out splits; the run's own seeds do not change the data."""
+
+    def __post_init__(self) -> None:
+        check_name("tasks.name", self.name)
+        check_range("tasks.train_examples", self.train_examples, low=1)
+        check_range("tasks.validation_examples", self.validation_examples, low=0)
+        check_range("tasks.test_examples", self.test_examples, low=1)
+        check_range("tasks.unseen_examples", self.unseen_examples, low=0)
+        if self.source == "file" and self.path is None:
+            raise SettingsError(f"tasks.path is missing for task {self.name!r}: source = \"file\" reads a JSONL file.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings:
+    """The one training loop."""
+
+    steps: int | None = None
+    """Optimizer steps per task; null trains for ``epochs`` instead."""
+    epochs: float | None = None
+    """Passes over the training examples; null trains for ``steps`` instead."""
+    batch_size: int = 16
+    """Examples per optimizer step."""
+    learning_rate: float = 5e-4
+    """AdamW's peak learning rate, where a component does not set its own."""
+    weight_decay: float = 0.0
+    """AdamW's decoupled weight decay."""
+    clip_norm: float | None = 1.0
+    """Largest gradient norm; null does not clip."""
+    warmup_fraction: float = 0.05
+    """Share of the steps over which the learning rate rises from 0."""
+    decay: Literal["constant", "linear", "cosine"] = "linear"
+    """How the learning rate falls after warm-up, to 0 at the last step."""
+    max_prompt_tokens: int = 512
+    """Longer prompts are cut, and counted."""
+    max_target_tokens: int = 512
+    """Longer targets are cut, and counted."""
+    base_dropout: bool = False
+    """Keep dropout inside the frozen base on while a component trains."""
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise SettingsError(
+                f"training.steps is {self.steps} and training.epochs is {self.epochs}: set exactly one of them."
+            )
+        check_range("training.steps", self.steps, low=1)
+        check_range("training.epochs", self.epochs, above=0)
+        check_range("training.batch_size", self.batch_size, low=1)
+        check_range("training.learning_rate", self.learning_rate, above=0, high=1)
+        check_range("training.weight_decay", self.weight_decay, low=0)
+        check_range("training.clip_norm", self.clip_norm, above=0)
+        check_range("training.warmup_fraction", self.warmup_fraction, low=0, high=1)
+        check_range("training.max_prompt_tokens", self.max_prompt_tokens, low=1)
+        check_range("training.max_target_tokens", self.max_target_tokens, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraSettings:
+    """Component ``lora``: low-rank updates beside chosen linear maps, through PEFT."""
+
+    rank: int = 16
+    """Rank r of every update."""
+    alpha: float = 32
+    """Scale: an update counts alpha / r."""
+    dropout: float = 0.0
+    """Dropout on the input of every update."""
+    targets: tuple[str, ...] | None = None
+    """Names of the linear maps, such as ``("q", "v")``; null takes all of the base's blocks."""
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("lora.rank", self.rank, low=1)
+        check_range("lora.alpha", self.alpha, above=0)
+        check_range("lora.dropout", self.dropout, low=0, high=1)
+        check_range("lora.learning_rate", self.learning_rate, above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayersSettings:
+    """Component ``layers``: new transformer blocks on the frozen base."""
+
+    placement: str = "decoder-top"
+    """``encoder-top``, ``decoder-top``, ``both`` or ``interleaved:<n>`` (a new block after every n-th)."""
+    blocks: int = 1
+    """New blocks at every place."""
+    init: str = "copy"
+    """``copy`` (the neighbour's weights, output projections zero: the identity at birth) or ``scaled:<s>`` (all weights drawn from a normal of standard deviation s)."""
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("layers.blocks", self.blocks, low=1)
+        check_range("layers.learning_rate", self.learning_rate, above=0, high=1)
+        check_argument("layers.placement", self.placement, plain=("encoder-top", "decoder-top", "both"), counted="interleaved")
+        check_argument("layers.init", self.init, plain=("copy",), counted="scaled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSettings:
+    """Component ``weights``: a full copy of the base's weights, all of them trained."""
+
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("weights.learning_rate", self.learning_rate, above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings:
+    """How prompts become completions; greedy and deterministic unless asked otherwise."""
+
+    batch_size: int = 64
+    """Prompts decoded together."""
+    max_new_tokens: int = 256
+    """Longest completion."""
+    beams: int = 1
+    """Beam width; 1 is greedy."""
+    temperature: float | None = None
+    """Sampling temperature; null does not sample."""
+    no_repeat_ngram: int | None = None
+    """Ban any n-gram from occurring twice; null does not ban."""
+    seed: int = 0
+    """Seed of sampling."""
+
+    def __post_init__(self) -> None:
+        check_range("decoding.batch_size", self.batch_size, low=1)
+        check_range("decoding.max_new_tokens", self.max_new_tokens, low=1)
+        check_range("decoding.beams", self.beams, low=1)
+        check_range("decoding.temperature", self.temperature, above=0)
+        check_range("decoding.no_repeat_ngram", self.no_repeat_ngram, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecutionSettings:
+    """Limits under which generated programs run."""
+
+    timeout_seconds: float = 2.0
+    """Wall time of one program with its tests."""
+    memory_mib: int = 1024
+    """Memory of the process that runs programs."""
+
+    def __post_init__(self) -> None:
+        check_range("execution.timeout_seconds", self.timeout_seconds, above=0)
+        check_range("execution.memory_mib", self.memory_mib, low=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceSettings:
+    """Where the arithmetic happens."""
+
+    name: str = "auto"
+    """``auto`` (CUDA, then Apple MPS, then CPU), ``cuda``, ``cuda:<n>``, ``mps`` or ``cpu``."""
+    threads: int | None = None
+    """CPU threads of torch; null leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        check_range("device.threads", self.threads, low=1)
+        kind, _, index = self.name.partition(":")
+        if kind not in ("auto", "cuda", "mps", "cpu") or (index and not index.isdecimal()):
+            raise SettingsError(f"device.name is {self.name!r}: use auto, cuda, cuda:<n>, mps or cpu.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A whole run."""
+
+    preset: str = "pocket"
+    """The preset these settings started from."""
+    methods: tuple[str, ...] = ("base", "lora", "layers", "finetune")
+    """Methods to compare, by name (``codestrata methods`` lists them)."""
+    seeds: tuple[int, ...] = (0,)
+    """Training seeds; every method is trained once per seed."""
+    tasks: tuple[TaskSettings, ...] = ()
+    """The tasks, in the order they arrive."""
+    base: BaseSettings = field(default_factory=BaseSettings)
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
+    lora: LoraSettings = field(default_factory=LoraSettings)
+    layers: LayersSettings = field(default_factory=LayersSettings)
+    weights: WeightsSettings = field(default_factory=WeightsSettings)
+    decoding: DecodingSettings = field(default_factory=DecodingSettings)
+    execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    device: DeviceSettings = field(default_factory=DeviceSettings)
+
+    def __post_init__(self) -> None:
+        for label, values in (("methods", self.methods), ("seeds", self.seeds), ("tasks", [t.name for t in self.tasks])):
+            if not values:
+                raise SettingsError(f"{label} is empty: a run needs at least one.")
+            if len(set(values)) < len(values):
+                raise SettingsError(f"{label} holds a duplicate: {', '.join(map(str, values))}.")
+
+
+def check_range(
+    name: str, value: float | None, *, low: float | None = None, above: float | None = None, high: float | None = None
+) -> None:
+    """Refuse a number outside its range; ``None`` means off and passes."""
+    if value is None:
+        return
+    too_low = (low is not None and value < low) or (above is not None and not value > above)
+    if too_low or (high is not None and value > high) or value != value:
+        lower = f"at least {low}" if low is not None else f"above {above}"
+        upper = f" and at most {high}" if high is not None else ""
+        raise SettingsError(f"{name} is {value}: it must be {lower}{upper}.")
+
+
+def check_name(label: str, name: str) -> None:
+    """Refuse a name that is not 1 to 64 letters, digits, ``_`` or ``-``, starting with a letter or digit."""
+    allowed = name.isascii() and name.replace("_", "").replace("-", "").isalnum() and name[0].isalnum()
+    if not allowed or len(name) > 64:
+        raise SettingsError(
+            f"{label} is {name!r}: use 1 to 64 letters, digits, '_' or '-', starting with a letter or digit."
+        )
+
+
+def check_argument(label: str, value: str, *, plain: Sequence[str], counted: str) -> None:
+    """Refuse a value that is neither one of ``plain`` nor ``<counted>:<positive number>``."""
+    word, _, argument = value.partition(":")
+    if value in plain:
+        return
+    try:
+        if word == counted and float(argument) > 0:
+            return
+    except ValueError:
+        pass
+    raise SettingsError(f"{label} is {value!r}: use {', '.join(plain)} or {counted}:<positive number>.")
+
+
+def build_settings(tree: Mapping[str, Any]) -> Settings:
+    """Settings out of nested plain values, as TOML gives them.
+
+    Raises: SettingsError: an unknown key (with the nearest known one), a wrong type or a value out of range.
+    """
+    return typing.cast(Settings, build_section(Settings, tree, path=""))
+
+
+def build_section(section: type, tree: Mapping[str, Any], path: str) -> Any:
+    """One dataclass of the tree out of plain values; ``path`` is where it stands, for errors."""
+    hints = typing.get_type_hints(section)
+    values = {}
+    for key, value in tree.items():
+        if key not in hints:
+            raise SettingsError(describe_unknown("setting", path + key, [path + known for known in hints]))
+        values[key] = convert(value, hints[key], path + key)
+    missing = [
+        entry.name
+        for entry in dataclasses.fields(section)
+        if entry.default is dataclasses.MISSING
+        and entry.default_factory is dataclasses.MISSING
+        and entry.name not in values
+    ]
+    if missing:
+        raise SettingsError(f"{path}{missing[0]} is missing and has no default.")
+    return section(**values)
+
+
+def convert(value: Any, hint: Any, path: str) -> Any:
+    """``value`` as the type of its field: lists become tuples, whole numbers floats; nothing else is guessed."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return convert(value, next(choice for choice in arguments if choice is not type(None)), path)
+    if origin is Literal:
+        if value not in arguments:
+            raise SettingsError(describe_unknown(path, str(value), arguments))
+        return value
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SettingsError(f"{path} is {value!r}: expected a list.")
+        return tuple(convert(item, arguments[0], f"{path}.{index}") for index, item in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"{path} is {value!r}: expected a section with named values.")
+        return build_section(typing.cast(type, hint), value, path + ".")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise SettingsError(f"{path} is {value!r}: expected {hint.__name__}, found {type(value).__name__}.")
+    return value
+
+
+def to_tree(settings: Any) -> dict[str, Any]:
+    """Settings as nested plain values; ``build_settings(to_tree(s)) == s``."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(entry) for key, entry in value.items()}
+        return [plain(entry) for entry in value] if isinstance(value, tuple | list) else value
+
+    return typing.cast(dict[str, Any], plain(dataclasses.asdict(settings)))
+
+
+def fingerprint(settings: Settings) -> str:
+    """SHA-256 over the resolved settings: equal settings, equal fingerprint."""
+    return hash_json(to_tree(settings))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The plain values of an experiment file.
+
+    Raises: SettingsError: the file is missing or not TOML; with the place of the fault.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: not TOML: {error}.") from error
+
+
+def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``tree`` with ``changes`` laid over it, section by section; lists are replaced whole."""
+    merged = dict(tree)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
+    """Change one value of ``tree`` in place, from ``training.steps=100`` or ``tasks.python.path=a.jsonl``.
+
+    The value is read as TOML, and as plain text where it is not TOML; ``null`` turns a setting off. Tasks are
+    addressed by name, or all at once by ``*``. Setting ``training.steps`` turns ``training.epochs`` off, and back.
+
+    Raises: SettingsError: no ``=``, or a task name that is not in the tree.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key.strip():
+        raise SettingsError(f"--set {assignment!r}: expected key=value, such as training.steps=100.")
+    value = parse_value(text.strip())
+    parts = key.strip().split(".")
+    if parts[0] == "tasks" and len(parts) == 3:
+        for task in choose_tasks(tree, parts[1]):
+            task[parts[2]] = value
+        return
+    section = tree
+    for part in parts[:-1]:
+        section = section.setdefault(part, {})
+        if not isinstance(section, dict):
+            raise SettingsError(f"--set {assignment!r}: {part} holds values, not a section.")
+    section[parts[-1]] = value
+    rival = {"steps": "epochs", "epochs": "steps"}.get(parts[-1])
+    if parts[0] == "training" and rival and value is not None:
+        section[rival] = None
+
+
+def choose_tasks(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The task sections called ``name``, or all of them for ``*``."""
+    tasks = tree.get("tasks", [])
+    chosen = [task for task in tasks if name in ("*", task.get("name"))]
+    if not chosen:
+        raise SettingsError(describe_unknown("task", name, [str(task.get("name")) for task in tasks]))
+    return chosen
+
+
+def parse_value(text: str) -> Any:
+    """A TOML value, ``None`` for ``null``, or the text itself where it is not TOML."""
+    if text == "null":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
