@@ -42,7 +42,7 @@ class Component(Protocol):
     def load(self, name: str, folder: Path) -> None:
         """Add a component from ``folder``.
 
-        Raises: ComponentError: damaged files, or a base with another fingerprint than the one it was trained on.
+        Raises: ComponentError: damaged files, or one that was trained on a base with another fingerprint.
         """
 
     def activate(self, name: str) -> None:
@@ -58,7 +58,7 @@ class Component(Protocol):
         """What training changes: tensor name as it is stored on disk -> parameter."""
 
     def write(self, name: str, folder: Path, about: Mapping[str, Any]) -> None:
-        """Store tensors, configuration and ``component.json`` (base fingerprint, kind and ``about``) in ``folder``.
+        """Store tensors, configuration and ``component.json`` (fingerprint, kind, ``about``) in ``folder``.
 
         Only safetensors and JSON; ``load`` on a base with the same fingerprint gives the same function back.
         """

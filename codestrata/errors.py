@@ -79,4 +79,4 @@ def describe_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     near = get_close_matches(name, choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices)}."
+    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}."

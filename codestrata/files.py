@@ -69,13 +69,16 @@ def read_json(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise DataError(f"not UTF-8: {error.reason} at byte {error.start}", path=path) from error
     except json.JSONDecodeError as error:
-        raise DataError(f"not JSON: {error.msg} (column {error.colno})", path=path, line=error.lineno) from error
+        message = f"not JSON: {error.msg} (column {error.colno})"
+        raise DataError(message, path=path, line=error.lineno) from error
+    except RecursionError as error:
+        raise DataError("not usable JSON: nested too deeply", path=path) from error
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) for every non-empty line of ``path``, counted from 1.
 
-    Raises: DataError: the file is missing, or a line is not UTF-8, not JSON or not an object; with file and line.
+    Raises: DataError: the file is missing, or a line is not UTF-8, not JSON or not an object; with the place.
     """
     try:
         file = path.open("rb")
@@ -96,9 +99,13 @@ def parse_jsonl(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict[
         try:
             row = json.loads(line.decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8: {error.reason} at byte {error.start}", path=path, line=number) from error
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"not JSON: {error}", path=path, line=number) from error
+            message = f"not UTF-8: {error.reason} at byte {error.start}"
+            raise DataError(message, path=path, line=number) from error
+        except json.JSONDecodeError as error:
+            message = f"not JSON: {error.msg} (column {error.colno})"
+            raise DataError(message, path=path, line=number) from error
+        except RecursionError as error:
+            raise DataError("not usable JSON: nested too deeply", path=path, line=number) from error
         if not isinstance(row, dict):
             raise DataError(f"expected a JSON object, found {type(row).__name__}", path=path, line=number)
         yield number, row
@@ -112,8 +119,3 @@ def hash_text(text: str) -> str:
 def hash_json(value: Any) -> str:
     """SHA-256 over canonical JSON (sorted keys, no spaces), as 64 hexadecimal digits."""
     return hash_text(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False))
-
-
-def measure_folder(folder: Path) -> int:
-    """Bytes of all regular files under ``folder``."""
-    return sum(entry.stat().st_size for entry in folder.rglob("*") if entry.is_file())

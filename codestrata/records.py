@@ -5,6 +5,10 @@ What this does not do: read, write or check anything.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
+
+SplitName = Literal["test", "unseen"]
+Origin = Literal["decoded", "rechecked", "structural"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +52,7 @@ class Task:
 class Prediction:
     """What a model answered to one example; every metric can be recomputed from these alone.
 
-    ``finished`` is False where the answer was cut at the length limit.
+    ``finished`` is False where the answer was cut at the length limit; ``tokens`` is its length.
     """
 
     identifier: str
@@ -58,6 +62,7 @@ class Prediction:
     tests: str | None = None
     group: str | None = None
     finished: bool = True
+    tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,3 +79,52 @@ class Score:
     reason: str | None = None
     per_example: tuple[float, ...] | None = None
     variant: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One entry of R on one split: row ``row`` (0 is the base), after training through ``trained_through``.
+
+    ``decoded`` cells were decoded for the first time. ``rechecked`` cells belong to an older task and were
+    decoded again: ``identical`` says whether every prediction is the same as before. ``structural`` cells
+    follow from the schedule (a component that does not exist yet: the base answers) and are taken over.
+    """
+
+    row: int
+    trained_through: str | None
+    task: str
+    split: SplitName
+    origin: Origin
+    predictions: tuple[Prediction, ...]
+    scores: tuple[Score, ...]
+    identical: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What training a component on one task did and cost.
+
+    ``seconds`` is wall time; ``component_bytes`` is the size of its tensors on disk; ``parameters`` counts
+    what was trained, ``total_parameters`` base and component together (for a full copy of the weights, the
+    copy alone). The fingerprints are the frozen base's, and must be equal.
+    """
+
+    task: str
+    folder: str
+    seed: int
+    learning_rate: float
+    steps: int
+    examples: int
+    tokens: int
+    padding: float
+    seconds: float
+    final_loss: float
+    losses: tuple[float, ...]
+    parameters: int
+    total_parameters: int
+    component_bytes: int
+    peak_memory_mib: float | None
+    memory_counter: str
+    base_fingerprint_before: str
+    base_fingerprint_after: str
+    base_dropout: bool

@@ -8,16 +8,22 @@ load anything.
 """
 
 import dataclasses
+import math
 import tomllib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.files import hash_json
+
+OFF = "null"
+"""How an experiment file and ``--set`` say ``None``, which TOML has no word for: off, or not set."""
+
+RIVALS = {"steps": "epochs", "epochs": "steps"}
 
 Source = Literal["kata", "codesearchnet", "file"]
 Objective = Literal["generate", "summarize", "complete", "continue", "denoise", "copy"]
@@ -46,7 +52,7 @@ class TaskSettings:
     language: str | None = None
     """Programming language of the code; null takes the task's name."""
     source: Source = "kata"
-    """``kata`` (generated), ``codesearchnet`` (hub or local records) or ``file`` (JSONL with prompt and target)."""
+    """``kata`` (generated), ``codesearchnet`` (hub or local records) or ``file`` (JSONL: prompt, target)."""
     path: str | None = None
     """Local file or folder of records; null with ``codesearchnet`` means the hub."""
     test_path: str | None = None
@@ -73,7 +79,9 @@ class TaskSettings:
         check_range("tasks.test_examples", self.test_examples, low=1)
         check_range("tasks.unseen_examples", self.unseen_examples, low=0)
         if self.source == "file" and self.path is None:
-            raise SettingsError(f"tasks.path is missing for task {self.name!r}: source = \"file\" reads a JSONL file.")
+            raise SettingsError(
+                f'tasks.path is missing for task {self.name!r}: source = "file" reads a JSONL file.'
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +113,8 @@ class TrainingSettings:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise SettingsError(
-                f"training.steps is {self.steps} and training.epochs is {self.epochs}: set exactly one of them."
-            )
+            found = f"training.steps is {self.steps} and training.epochs is {self.epochs}"
+            raise SettingsError(f"{found}: set exactly one of them.")
         check_range("training.steps", self.steps, low=1)
         check_range("training.epochs", self.epochs, above=0)
         check_range("training.batch_size", self.batch_size, low=1)
@@ -150,15 +157,16 @@ class LayersSettings:
     blocks: int = 1
     """New blocks at every place."""
     init: str = "copy"
-    """``copy`` (the neighbour's weights, output projections zero: the identity at birth) or ``scaled:<s>`` (all weights drawn from a normal of standard deviation s)."""
+    """``copy`` (the neighbour, made the identity) or ``scaled:<s>`` (normal draws, standard deviation s)."""
     learning_rate: float | None = None
     """Peak learning rate; null takes ``training.learning_rate``."""
 
     def __post_init__(self) -> None:
         check_range("layers.blocks", self.blocks, low=1)
         check_range("layers.learning_rate", self.learning_rate, above=0, high=1)
-        check_argument("layers.placement", self.placement, plain=("encoder-top", "decoder-top", "both"), counted="interleaved")
-        check_argument("layers.init", self.init, plain=("copy",), counted="scaled")
+        places = ("encoder-top", "decoder-top", "both")
+        check_argument("layers.placement", self.placement, plain=places, counted="interleaved", number=int)
+        check_argument("layers.init", self.init, plain=("copy",), counted="scaled", number=float)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +191,7 @@ class DecodingSettings:
     beams: int = 1
     """Beam width; 1 is greedy."""
     temperature: float | None = None
-    """Sampling temperature; null does not sample."""
+    """Sampling temperature (among the 50 likeliest tokens, as transformers does); null does not sample."""
     no_repeat_ngram: int | None = None
     """Ban any n-gram from occurring twice; null does not ban."""
     seed: int = 0
@@ -223,7 +231,8 @@ class DeviceSettings:
     def __post_init__(self) -> None:
         check_range("device.threads", self.threads, low=1)
         kind, _, index = self.name.partition(":")
-        if kind not in ("auto", "cuda", "mps", "cpu") or (index and not index.isdecimal()):
+        numbered = kind == "cuda" and index.isdecimal()
+        if self.name not in ("auto", "cuda", "mps", "cpu") and not numbered:
             raise SettingsError(f"device.name is {self.name!r}: use auto, cuda, cuda:<n>, mps or cpu.")
 
 
@@ -249,7 +258,8 @@ class Settings:
     device: DeviceSettings = field(default_factory=DeviceSettings)
 
     def __post_init__(self) -> None:
-        for label, values in (("methods", self.methods), ("seeds", self.seeds), ("tasks", [t.name for t in self.tasks])):
+        names = [task.name for task in self.tasks]
+        for label, values in (("methods", self.methods), ("seeds", self.seeds), ("tasks", names)):
             if not values:
                 raise SettingsError(f"{label} is empty: a run needs at least one.")
             if len(set(values)) < len(values):
@@ -257,13 +267,20 @@ class Settings:
 
 
 def check_range(
-    name: str, value: float | None, *, low: float | None = None, above: float | None = None, high: float | None = None
+    name: str,
+    value: float | None,
+    *,
+    low: float | None = None,
+    above: float | None = None,
+    high: float | None = None,
 ) -> None:
-    """Refuse a number outside its range; ``None`` means off and passes."""
+    """Refuse a number that is not finite or outside its range; ``None`` means off and passes."""
     if value is None:
         return
+    if value != value or abs(value) == math.inf:
+        raise SettingsError(f"{name} is {value}: it must be a finite number.")
     too_low = (low is not None and value < low) or (above is not None and not value > above)
-    if too_low or (high is not None and value > high) or value != value:
+    if too_low or (high is not None and value > high):
         lower = f"at least {low}" if low is not None else f"above {above}"
         upper = f" and at most {high}" if high is not None else ""
         raise SettingsError(f"{name} is {value}: it must be {lower}{upper}.")
@@ -278,17 +295,20 @@ def check_name(label: str, name: str) -> None:
         )
 
 
-def check_argument(label: str, value: str, *, plain: Sequence[str], counted: str) -> None:
-    """Refuse a value that is neither one of ``plain`` nor ``<counted>:<positive number>``."""
+def check_argument(
+    label: str, value: str, *, plain: Sequence[str], counted: str, number: Callable[[str], float]
+) -> None:
+    """Refuse a value that is neither one of ``plain`` nor ``<counted>:<n>`` with a positive ``number``."""
     word, _, argument = value.partition(":")
     if value in plain:
         return
     try:
-        if word == counted and float(argument) > 0:
+        if word == counted and 0 < number(argument) < math.inf:
             return
     except ValueError:
         pass
-    raise SettingsError(f"{label} is {value!r}: use {', '.join(plain)} or {counted}:<positive number>.")
+    wanted = "positive whole number" if number is int else "positive number"
+    raise SettingsError(f"{label} is {value!r}: use {', '.join(plain)} or {counted}:<{wanted}>.")
 
 
 def build_settings(tree: Mapping[str, Any]) -> Settings:
@@ -320,10 +340,10 @@ def build_section(section: type, tree: Mapping[str, Any], path: str) -> Any:
 
 
 def convert(value: Any, hint: Any, path: str) -> Any:
-    """``value`` as the type of its field: lists become tuples, whole numbers floats; nothing else is guessed."""
+    """``value`` as its field's type: lists become tuples, whole numbers floats; nothing else is guessed."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None:
+        if value is None or value == OFF:
             return None
         return convert(value, next(choice for choice in arguments if choice is not type(None)), path)
     if origin is Literal:
@@ -358,7 +378,8 @@ def to_tree(settings: Any) -> dict[str, Any]:
 
 def fingerprint(settings: Settings) -> str:
     """SHA-256 over the resolved settings: equal settings, equal fingerprint."""
-    return hash_json(to_tree(settings))
+    # Built anew, because a whole number given for a float (alpha=32) is equal to 32.0 but not the same JSON.
+    return hash_json(to_tree(build_settings(to_tree(settings))))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -375,11 +396,16 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``tree`` with ``changes`` laid over it, section by section; lists are replaced whole."""
+    """``tree`` with ``changes`` laid over it, section by section; lists are replaced whole.
+
+    Changed ``steps`` turn the ``epochs`` of ``tree`` off, and the other way round.
+    """
     merged = dict(tree)
     for key, value in changes.items():
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        if RIVALS.get(key) not in changes:
+            drop_rival(merged, key, value)
     return merged
 
 
@@ -387,7 +413,8 @@ def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
     """Change one value of ``tree`` in place, from ``training.steps=100`` or ``tasks.python.path=a.jsonl``.
 
     The value is read as TOML, and as plain text where it is not TOML; ``null`` turns a setting off. Tasks are
-    addressed by name, or all at once by ``*``. Setting ``training.steps`` turns ``training.epochs`` off, and back.
+    addressed by name, or all at once by ``*``. Setting ``training.steps`` turns ``training.epochs`` off, and
+    the other way round.
 
     Raises: SettingsError: no ``=``, or a task name that is not in the tree.
     """
@@ -406,14 +433,19 @@ def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
         if not isinstance(section, dict):
             raise SettingsError(f"--set {assignment!r}: {part} holds values, not a section.")
     section[parts[-1]] = value
-    rival = {"steps": "epochs", "epochs": "steps"}.get(parts[-1])
-    if parts[0] == "training" and rival and value is not None:
-        section[rival] = None
+    drop_rival(section, parts[-1], value)
+
+
+def drop_rival(section: dict[str, Any], key: str, value: Any) -> None:
+    """Turn off the setting that ``key`` replaces: training lasts for steps or for epochs, never both."""
+    rival = RIVALS.get(key)
+    if rival in section and value not in (None, OFF):
+        section[rival] = OFF
 
 
 def choose_tasks(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The task sections called ``name``, or all of them for ``*``."""
-    tasks = tree.get("tasks", [])
+    tasks = [task for task in tree.get("tasks", []) if isinstance(task, dict)]
     chosen = [task for task in tasks if name in ("*", task.get("name"))]
     if not chosen:
         raise SettingsError(describe_unknown("task", name, [str(task.get("name")) for task in tasks]))
@@ -421,9 +453,7 @@ def choose_tasks(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def parse_value(text: str) -> Any:
-    """A TOML value, ``None`` for ``null``, or the text itself where it is not TOML."""
-    if text == "null":
-        return None
+    """A TOML value, or the text itself where it is not TOML."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,0 +1,123 @@
+"""``codestrata run``: compare methods on a sequence of tasks.
+
+What this does not do: anything that ``experiment.run_experiment`` does.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from codestrata.cli.display import LiveProgress, console, render
+from codestrata.report.tables import Table, list_summary_tables
+from codestrata.settings import Settings, apply_assignment, build_settings, merge, read_toml, to_tree
+
+if TYPE_CHECKING:
+    from codestrata.planning import Plan
+
+DEFAULT_PRESET = "pocket"
+RunsOption = Annotated[Path, typer.Option("--runs", help="Directory that holds the runs.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+
+
+def run(
+    file: Annotated[
+        Path | None, typer.Argument(help="Experiment file: what differs from the preset.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="pocket (default), founding or founding-sound.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default <preset>-<n>.")] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cuda, cuda:<n>, mps or cpu.")] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Show settings, tasks, parameters and cost, then stop.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    runs: RunsOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Compare methods on a sequence of tasks: train, swap, measure, report."""
+    settings = resolve_settings(file, preset, assignments or [], device)
+    if dry:
+        show_plan(settings, quiet=quiet, as_json=as_json)
+        return
+    from codestrata.experiment import run_experiment
+
+    with LiveProgress(console(), quiet=quiet) as progress:
+        finished = run_experiment(settings, root=runs, name=name, progress=progress)
+    results = finished.read_results()
+    if as_json:
+        typer.echo(json.dumps(results))
+        return
+    if not quiet:
+        for table in list_summary_tables(results):
+            console().print(render(table))
+    typer.echo(f"Report: {finished.path / 'results_analysis.md'}")
+
+
+def resolve_settings(
+    file: Path | None, preset: str | None, assignments: list[str], device: str | None
+) -> Settings:
+    """Preset, then experiment file, then ``--set``, then ``--device``."""
+    from codestrata.presets import build_preset
+
+    changes = {} if file is None else read_toml(file)
+    tree: dict[str, Any] = merge(build_preset(preset or str(changes.get("preset", DEFAULT_PRESET))), changes)
+    if preset is not None:
+        tree["preset"] = preset
+    for assignment in assignments:
+        apply_assignment(tree, assignment)
+    if device is not None:
+        tree = merge(tree, {"device": {"name": device}})
+    return build_settings(tree)
+
+
+def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
+    """Print what the run would do: resolved settings, tasks, trained parameters, estimated time."""
+    from dataclasses import asdict
+
+    import tomli_w
+
+    from codestrata.planning import plan_run
+    from codestrata.store import replace_off
+
+    with LiveProgress(console(), quiet=quiet) as progress:
+        plan = plan_run(settings, progress)
+    if as_json:
+        estimate = {**asdict(plan), "total_seconds": plan.total_seconds}
+        typer.echo(json.dumps({"settings": to_tree(settings), "plan": estimate}))
+        return
+    typer.echo(tomli_w.dumps(replace_off(to_tree(settings))))
+    from rich.console import Console
+
+    Console().print(render(build_plan_table(plan)))
+    typer.echo(
+        f"Decoding: {plan.decoded_prompts} prompts, about {plan.decoding_seconds:.0f} s. "
+        f"Together about {plan.total_seconds / 60:.1f} minutes, loading and scoring not counted."
+    )
+
+
+def build_plan_table(plan: "Plan") -> Table:
+    """The plan's methods as a table."""
+    rows = tuple(
+        (
+            method.name,
+            f"{method.parameters:,}",
+            str(method.trainings),
+            ", ".join(map(str, method.steps_per_task)),
+            str(method.decoded_cells),
+            f"{method.training_seconds:.0f}",
+        )
+        for method in plan.methods
+    )
+    header = (
+        "method",
+        "trained parameters",
+        "trainings",
+        "steps per task",
+        "decoded cells",
+        "training s (estimate)",
+    )
+    return Table("Plan", header, rows)

@@ -1,0 +1,110 @@
+"""What a command shows while it works, on stderr: live bars on a terminal, plain lines elsewhere.
+
+What this does not do: print results; they go to stdout.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table as RichTable
+
+from codestrata.report.tables import Table
+
+SECONDS_BETWEEN_LINES = 60.0
+
+
+def console() -> Console:
+    """The console on stderr; honours ``NO_COLOR`` and ``FORCE_COLOR``."""
+    return Console(stderr=True)
+
+
+def render(table: Table) -> RichTable:
+    """A table for the terminal."""
+    view = RichTable(title=table.title, title_justify="left")
+    for number, name in enumerate(table.header):
+        view.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+    for row in table.rows:
+        view.add_row(*row)
+    return view
+
+
+class LiveProgress:
+    """A ``progress.Progress``: finished phases scroll by as lines, the current one has a bar."""
+
+    def __init__(self, target: Console, *, quiet: bool = False) -> None:
+        self._console = target
+        self._quiet = quiet
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=target,
+            transient=True,
+        )
+        self._task: Any = None
+        self._label = ""
+        self._note = ""
+        self._started = self._phase_started = self._line = time.perf_counter()
+
+    def __enter__(self) -> "LiveProgress":
+        if self._is_live:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._close_phase()
+        self._bars.stop()
+
+    @property
+    def _is_live(self) -> bool:
+        return self._console.is_terminal and not self._quiet
+
+    def start(self, label: str, total: int) -> None:
+        """A phase begins."""
+        self._close_phase()
+        self._label, self._note, self._phase_started = label, "", time.perf_counter()
+        self._line = self._phase_started
+        if self._is_live:
+            self._task = self._bars.add_task(label, total=total, note="")
+
+    def advance(self, done: int, note: str = "") -> None:
+        """The phase has come so far; without a terminal a line a minute says so."""
+        self._note = note
+        if self._is_live:
+            self._bars.update(self._task, completed=done, note=note)
+        elif time.perf_counter() - self._line > SECONDS_BETWEEN_LINES:
+            self._line = time.perf_counter()
+            self.say(f"{self._label}: {done} done {note}")
+
+    def say(self, text: str) -> None:
+        """A line of its own, with the time since the start."""
+        if not self._quiet:
+            elapsed = time.perf_counter() - self._started
+            self._console.print(f"[dim]{elapsed:7.1f} s[/dim]  {text}", highlight=False)
+
+    def _close_phase(self) -> None:
+        """Leave a line for the phase that ended."""
+        if not self._label:
+            return
+        if self._task is not None:
+            self._bars.remove_task(self._task)
+            self._task = None
+        seconds = time.perf_counter() - self._phase_started
+        self.say(f"{self._label}  [dim]{seconds:.1f} s  {self._note}[/dim]")
+        self._label = ""

@@ -1,0 +1,69 @@
+"""The command line: ``codestrata COMMAND``. Data on stdout; progress, logs and errors on stderr.
+
+Exit codes: 0 done, 1 failed, 2 misuse (a wrong name, setting or combination), 130 interrupted.
+
+What this does not do: import torch before a command needs it.
+"""
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from codestrata.cli import comparing, inspecting, using
+from codestrata.cli.display import console
+from codestrata.errors import CodestrataError, RunError, SettingsError
+
+MISUSE = (SettingsError, RunError)
+
+
+def build_app() -> typer.Typer:
+    """All commands."""
+    app = typer.Typer(
+        name="codestrata",
+        help="One frozen code model, one swappable component per task, and what to train next, measured.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(describe_version)
+    app.command("run")(comparing.run)
+    app.command("list")(inspecting.list_all)
+    app.command("show")(inspecting.show)
+    app.command("methods")(inspecting.methods)
+    app.command("generate")(using.generate)
+    app.command("pretrain")(using.pretrain)
+    return app
+
+
+def describe_version(
+    version: bool = typer.Option(False, "--version", help="Print the version and stop.", is_eager=True),
+) -> None:
+    """One frozen code model, one swappable component per task, and a measured answer to what to train."""
+    if version:
+        from importlib.metadata import version as find_version
+
+        typer.echo(find_version("codestrata"))
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code."""
+    try:
+        code = build_app()(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+    except typer.Exit as error:
+        return error.exit_code
+    except typer.Abort:
+        return interrupt()
+    except KeyboardInterrupt:
+        return interrupt()
+    except CodestrataError as error:
+        console().print(f"error: {error}", style="bold red", markup=False, soft_wrap=True)
+        return 2 if isinstance(error, MISUSE) else 1
+    return code if isinstance(code, int) else 0
+
+
+def interrupt() -> int:
+    """Say that the user stopped the command."""
+    console().print("interrupted", style="bold red")
+    return 130

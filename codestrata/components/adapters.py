@@ -1,0 +1,190 @@
+"""Components that are PEFT adapters of any kind: one implementation of ``contracts.Component`` for all.
+
+PEFT wraps modules of the base; here every component keeps its own wrappers, and activating it hangs them into
+the base. Nothing is shared between components, so a swap costs the same however many are resident, and kinds
+cannot get into each other's names.
+
+What this does not do: choose what is adapted (``lora`` and ``layers`` build the configurations).
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftConfig, PeftModel, TaskType
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from codestrata.components.residents import Residents, read_object, read_tensors, write_tensors
+from codestrata.errors import ComponentError, SettingsError
+from codestrata.files import write_json
+from codestrata.models.fingerprints import PEFT_PREFIX
+
+CONFIG_FILE = "adapter_config.json"
+TENSORS_FILE = "adapter_model.safetensors"
+ADAPTER_NAME = "default"  # inside the wrappers; on disk PEFT leaves adapters' names out
+
+# What may differ between components on one base. Other settings of PEFT can change the base's own weights
+# (init_lora_weights = "pissa") or structure, so a file that carries them is refused.
+FREE_FIELDS = {"r", "lora_alpha", "lora_dropout", "target_modules", "placement", "blocks", "init"}
+BOOKKEEPING = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+    "task_type",
+}
+
+
+@dataclass(frozen=True)
+class Wrapper:
+    """One module of the base and the PEFT layer that stands in its place while the component runs."""
+
+    path: str
+    parent: nn.Module
+    wrapped: nn.Module
+    layer: Any  # nn.Module and BaseTunerLayer at once, which types cannot say
+
+    def hang(self, module: nn.Module) -> None:
+        """Put ``module`` in the place."""
+        setattr(self.parent, self.path.rpartition(".")[2], module)
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One component: PEFT's configuration, wrappers, modules of its own, parameters by name on disk."""
+
+    config: PeftConfig
+    wrappers: tuple[Wrapper, ...]
+    modules: tuple[nn.Module, ...]
+    parameters: dict[str, nn.Parameter]
+
+
+class AdapterComponent(Residents[Adapter]):
+    """``contracts.Component`` for a PEFT method; ``config`` is what newborns are made from.
+
+    The folders that ``write`` makes load with plain ``peft.PeftModel.from_pretrained``.
+    """
+
+    def __init__(
+        self, base: nn.Module, *, kind: str, config: PeftConfig, fingerprint: str | None = None
+    ) -> None:
+        super().__init__(base, kind=kind, fingerprint=fingerprint)
+        self._config = config
+
+    def _create(self) -> Adapter:
+        return build_adapter(self._base, copy.deepcopy(self._config))
+
+    def _read(self, folder: Path) -> Adapter:
+        config = self._read_config(folder / CONFIG_FILE)
+        try:
+            adapter = build_adapter(self._base, config)
+        except (TypeError, ValueError, SettingsError) as error:
+            raise ComponentError(f"{folder / CONFIG_FILE}: does not fit this base: {error}") from error
+        tensors = read_tensors(folder / TENSORS_FILE, adapter.parameters)
+        with torch.no_grad():
+            for name, parameter in adapter.parameters.items():
+                parameter.copy_(tensors[name])
+        return adapter
+
+    def _read_config(self, path: Path) -> PeftConfig:
+        values = read_object(path)
+        ours = describe_config(self._config)
+        for key in sorted(values.keys() - FREE_FIELDS - BOOKKEEPING):
+            if key not in ours or values[key] != ours[key]:
+                raise ComponentError(
+                    f"{path}: {key} is {values[key]!r}, which a {self.kind} component cannot have here"
+                    f" (it must be {ours.get(key)!r})."
+                )
+        try:
+            return type(self._config)(**values)
+        except (TypeError, ValueError, SettingsError) as error:
+            raise ComponentError(f"{path}: not a configuration of {self.kind}: {error}") from error
+
+    def _install(self, resident: Adapter) -> None:
+        # The base's mode may have changed meanwhile. Module.train would walk the wrapped modules too: slow.
+        for module in resident.modules:
+            if module.training != self._base.training:
+                module.training = self._base.training
+        for wrapper in resident.wrappers:
+            wrapper.hang(wrapper.layer)
+        for parameter in resident.parameters.values():
+            parameter.requires_grad_(True)
+
+    def _remove(self, resident: Adapter) -> None:
+        for wrapper in resident.wrappers:
+            wrapper.hang(wrapper.wrapped)
+        for parameter in resident.parameters.values():
+            parameter.requires_grad_(False)
+
+    def _list_parameters(self, resident: Adapter) -> dict[str, nn.Parameter]:
+        return dict(resident.parameters)
+
+    def _write(self, resident: Adapter, folder: Path) -> None:
+        write_tensors(folder / TENSORS_FILE, resident.parameters)
+        name_or_path = getattr(self._base, "name_or_path", None) or None
+        values = describe_config(resident.config)
+        values |= {"base_model_name_or_path": name_or_path, "inference_mode": True}
+        write_json(folder / CONFIG_FILE, dict(sorted(values.items())))
+
+
+def build_adapter(base: nn.Module, config: PeftConfig) -> Adapter:
+    """A newborn adapter for a bare ``base``, which is bare again afterwards.
+
+    Raises: ValueError: PEFT refuses the configuration for this base.
+    """
+    try:
+        PeftModel(base, config, adapter_name=ADAPTER_NAME)
+    finally:
+        wrappers = _find_wrappers(base)
+        for wrapper in wrappers:
+            wrapper.hang(wrapper.wrapped)
+        base.__dict__.pop("peft_config", None)  # PEFT's note on the base would reach the next adapter
+    parameters = {
+        name: parameter for wrapper in wrappers for name, parameter in _list_layer_parameters(wrapper).items()
+    }
+    for parameter in parameters.values():
+        parameter.requires_grad_(False)
+    theirs = set(base.modules())
+    ours = {part: None for wrapper in wrappers for part in wrapper.layer.modules() if part not in theirs}
+    return Adapter(config, wrappers, tuple(ours), parameters)
+
+
+def _find_wrappers(base: nn.Module) -> tuple[Wrapper, ...]:
+    layers: list[tuple[str, Any]] = [
+        (path, module) for path, module in base.named_modules() if isinstance(module, BaseTunerLayer)
+    ]
+    return tuple(
+        Wrapper(path, base.get_submodule(path.rpartition(".")[0]), layer.base_layer, layer)
+        for path, layer in layers
+    )
+
+
+def _list_layer_parameters(wrapper: Wrapper) -> dict[str, nn.Parameter]:
+    parameters: dict[str, nn.Parameter] = {}
+    for attribute in wrapper.layer.adapter_layer_names:
+        name = f"{PEFT_PREFIX}{wrapper.path}.{attribute}"
+        entries = getattr(wrapper.layer, attribute)
+        entry = entries[ADAPTER_NAME] if ADAPTER_NAME in entries else None
+        if isinstance(entry, nn.Parameter):
+            parameters[name] = entry
+        elif entry is not None:
+            parameters |= dict(entry.named_parameters(prefix=name))
+    return parameters
+
+
+def describe_config(config: PeftConfig) -> dict[str, Any]:
+    """A PEFT configuration as plain JSON values; sets become sorted lists, so that equal ones read equal."""
+    return {
+        key: sorted(value) if isinstance(value, set) else list(value) if isinstance(value, tuple) else value
+        for key, value in config.to_dict().items()
+    }
+
+
+def choose_task_type(model: nn.Module) -> TaskType:
+    """PEFT's name for what a model does: text to text, or text going on."""
+    is_encoder_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    return TaskType.SEQ_2_SEQ_LM if is_encoder_decoder else TaskType.CAUSAL_LM

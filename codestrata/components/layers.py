@@ -1,0 +1,264 @@
+"""Component ``layers``: new full transformer blocks beside a frozen base, as a PEFT method of our own.
+
+After ``register_with_peft()`` plain PEFT loads, saves, switches and disables such components like any other.
+A ``LayersLayer`` wraps one block of the base (``encoder.block.5``): it runs that block and then the new
+blocks of the active adapter. Adapters that live on one base may have their new blocks in different places.
+
+What this does not do: merge new blocks into the base (they add depth, so there is nothing to add them to).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftConfig
+from peft.mapping import (
+    PEFT_TYPE_TO_CONFIG_MAPPING,
+    PEFT_TYPE_TO_PREFIX_MAPPING,
+    PEFT_TYPE_TO_TUNER_MAPPING,
+)
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from torch import nn
+from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache, StaticLayer
+
+from codestrata.components.adapters import AdapterComponent, choose_task_type
+from codestrata.errors import SettingsError
+from codestrata.models.families import Family, copy_block, find_family, list_output_projections, list_stacks
+from codestrata.settings import LayersSettings
+
+PEFT_TYPE = "LAYERS"
+
+
+@dataclass
+class LayersConfig(PeftConfig):
+    """What ``adapter_config.json`` says about new blocks; fields as in ``settings.LayersSettings``.
+
+    ``target_modules`` are the base's blocks that new ones follow. It follows from the placement and the base,
+    is there for the reader, and is computed anew whenever blocks are made.
+    """
+
+    placement: str = "decoder-top"
+    blocks: int = 1
+    init: str = "copy"
+    target_modules: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()  # type: ignore[no-untyped-call]
+        self.peft_type = PEFT_TYPE
+        LayersSettings(placement=self.placement, blocks=self.blocks, init=self.init)  # refuses wrong values
+
+
+class LayersLayer(nn.Module, BaseTunerLayer):
+    """A block of the base and, for each adapter that adds some here, the new blocks that run after it."""
+
+    adapter_layer_names = ("layers_blocks",)
+    other_param_names = ("cache_lengths",)
+
+    def __init__(self, base_layer: nn.Module, family: Family) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.family = family
+        self.layers_blocks = nn.ModuleDict()
+        self.cache_lengths: dict[str, int] = {}
+        self._active_adapter: list[str] = []
+        self.merged_adapters: list[str] = []
+
+    def add_blocks(self, adapter_name: str, config: LayersConfig, *, cache_index: int) -> None:
+        """Make an adapter's new blocks; ``cache_index`` is the place of the first one in the cache."""
+        indices = range(cache_index, cache_index + config.blocks)
+        blocks = nn.ModuleList(
+            build_block(self.family, self.base_layer, config.init, index) for index in indices
+        )
+        self.layers_blocks[adapter_name] = blocks.requires_grad_(False)
+        self.cache_lengths[adapter_name] = indices.stop
+
+    def set_adapter(self, adapter_names: str | list[str], inference_mode: bool = False) -> None:
+        """Choose the adapter that runs, as in PEFT; new blocks of several adapters cannot run together."""
+        if not isinstance(adapter_names, str) and len(adapter_names) > 1:
+            raise ValueError(f"One adapter of added blocks runs at a time, not {', '.join(adapter_names)}.")
+        super().set_adapter(adapter_names, inference_mode=inference_mode)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse: blocks are depth."""
+        raise NotImplementedError("Added blocks cannot be merged into the base's weights: they add depth.")
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the base's block returns, after the active adapter's new blocks."""
+        outputs = self.base_layer(*arguments, **keywords)
+        if self.disable_adapters:
+            return outputs
+        for name in self.active_adapters:
+            if name in self.layers_blocks:
+                grow_cache(keywords.get("past_key_values"), self.cache_lengths[name])
+                for block in self.layers_blocks[name].children():
+                    arguments = self.family.carry(arguments, outputs)
+                    outputs = block(*arguments, **keywords)
+        return outputs
+
+
+class LayersModel(BaseTuner):
+    """PEFT's tuner for new blocks: wraps the base's blocks that are followed by a new one."""
+
+    prefix = "layers_"
+    tuner_layer_cls = LayersLayer
+
+    # PEFT hands over the configuration of this method, whatever its signatures say, hence Any.
+
+    def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:
+        # A tuple: PEFT shortens long lists of names, and then they would no longer name exactly one block.
+        peft_config.target_modules = list_places(self.model, peft_config.placement)
+        return peft_config
+
+    @staticmethod
+    def _check_target_module_exists(peft_config: Any, key: str) -> bool:
+        return key in peft_config.target_modules
+
+    def _create_and_replace(
+        self,
+        peft_config: Any,
+        adapter_name: str,
+        target: nn.Module,
+        target_name: str,
+        parent: nn.Module,
+        current_key: str,
+        parameter_name: str | None = None,
+    ) -> None:
+        layer = target
+        if not isinstance(layer, LayersLayer):
+            layer = LayersLayer(target, find_family(self.model))
+            self._replace_module(parent, target_name, layer, target)
+        stack = next(paths for paths in list_stacks(self.model).values() if current_key in paths)
+        places = [place for place in peft_config.target_modules if place in stack]
+        cache_index = len(stack) + places.index(current_key) * peft_config.blocks
+        layer.add_blocks(adapter_name, peft_config, cache_index=cache_index)
+
+    def _replace_module(
+        self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module
+    ) -> None:
+        """Put a block or its wrapper in place; PEFT's version wants layers that own a ``weight``."""
+        setattr(parent, child_name, new_module)
+
+    def _cast_adapter_dtype(self, adapter_name: str, autocast_adapter_dtype: bool = True) -> None:
+        """Keep the base's dtype: a block in another dtype than its neighbours could not follow them."""
+
+    def delete_adapter(self, adapter_name: str) -> None:
+        """Remove an adapter, as in PEFT: if it was active, the first that remains becomes active."""
+        active = [name for name in self.active_adapters if name != adapter_name]
+        # Left to themselves, layers would choose among the adapters that have blocks at their own place.
+        self.set_adapter([])
+        super().delete_adapter(adapter_name)
+        self.set_adapter(active or sorted(self.peft_config)[:1])
+
+    @classmethod
+    def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
+        return key.replace(f".layers_blocks.{adapter_name}.", ".layers_blocks.", 1)
+
+
+def register_with_peft() -> None:
+    """Make PEFT know added blocks (``peft_type`` "LAYERS"); calling it again changes nothing.
+
+    ``peft.utils.register_peft_method`` takes only names of PEFT's own enumeration, hence the tables.
+    """
+    entries: list[tuple[dict[Any, Any], Any]] = [
+        (PEFT_TYPE_TO_CONFIG_MAPPING, LayersConfig),
+        (PEFT_TYPE_TO_TUNER_MAPPING, LayersModel),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, LayersModel.prefix),
+    ]
+    for table, entry in entries:
+        table[PEFT_TYPE] = entry
+
+
+def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
+    """Paths of the base's blocks that are followed by new ones, first stack first.
+
+    Raises: SettingsError: the base has no such stack, or no block at such a place.
+    """
+    stacks = list_stacks(model)
+    word, _, step = placement.partition(":")
+    if word == "interleaved":
+        if not step.isdecimal():
+            raise SettingsError(
+                f"layers.placement is {placement!r}: after every how many blocks? Use a whole number."
+            )
+        places = [path for paths in stacks.values() for path in paths[int(step) - 1 :: int(step)]]
+        if not places:
+            depths = ", ".join(f"{len(paths)} in the {stack}" for stack, paths in stacks.items())
+            raise SettingsError(f"layers.placement is {placement!r}: the base has too few blocks ({depths}).")
+        return tuple(places)
+    wanted = ("encoder", "decoder") if placement == "both" else (placement.removesuffix("-top"),)
+    missing = [stack for stack in wanted if stack not in stacks]
+    if missing:
+        raise SettingsError(f"layers.placement is {placement!r}: the base has no {missing[0]}.")
+    return tuple(stacks[stack][-1] for stack in wanted)
+
+
+def build_block(family: Family, neighbour: nn.Module, init: str, cache_index: int) -> nn.Module:
+    """A new block to follow ``neighbour``: its copy that is the identity, or one with random weights.
+
+    ``copy`` keeps all weights but the output projections, which are zero. ``scaled:<s>`` draws all matrices
+    from a normal of standard deviation s and sets scales to one, as the founding experiment did.
+    """
+    block = copy_block(family, neighbour, cache_index)
+    word, _, deviation = init.partition(":")
+    with torch.no_grad():
+        if word == "scaled":
+            for parameter in block.parameters():
+                fill_random(parameter, float(deviation))
+        else:
+            for projection in list_output_projections(family, block):
+                for parameter in projection.parameters():
+                    parameter.zero_()
+    return block
+
+
+def fill_random(parameter: nn.Parameter, deviation: float) -> None:
+    """Draw a matrix from a normal; set a vector of scales to one."""
+    if parameter.dim() < 2:
+        parameter.fill_(1.0)
+    else:  # drawn in main memory and single precision: one seed gives the same block on every device
+        parameter.copy_(torch.randn(parameter.shape, device="cpu") * deviation)
+
+
+def grow_cache(cache: Cache | None, length: int) -> None:
+    """Give a key-value cache at least ``length`` layers; transformers makes as many as the base has blocks.
+
+    Raises: ValueError: a kind of cache whose layers cannot be made here.
+    """
+    if cache is None:
+        return
+    parts = [cache]
+    if isinstance(cache, EncoderDecoderCache):
+        parts = [cache.self_attention_cache, cache.cross_attention_cache]
+    for part in parts:
+        while len(part.layers) < length:
+            part.layers.append(_build_cache_layer(part.layers[-1]))
+
+
+def _build_cache_layer(neighbour: Any) -> Any:
+    if type(neighbour) is DynamicLayer:
+        return type(neighbour)()
+    if type(neighbour) is StaticLayer:
+        return type(neighbour)(max_cache_len=neighbour.max_cache_len)
+    raise ValueError(
+        f"Added blocks work with dynamic and static caches, not with {type(neighbour).__name__}."
+    )
+
+
+def build_layers(
+    base: nn.Module, settings: LayersSettings, *, fingerprint: str | None = None
+) -> AdapterComponent:
+    """The component ``layers`` on ``base``; ``fingerprint`` saves computing it again.
+
+    Raises:
+        SettingsError: the base has no block at the placement.
+        ModelError: the base is of a family whose blocks are not known.
+    """
+    register_with_peft()
+    list_places(base, settings.placement)
+    config = LayersConfig(
+        task_type=choose_task_type(base),
+        placement=settings.placement,
+        blocks=settings.blocks,
+        init=settings.init,
+    )
+    return AdapterComponent(base, kind="layers", config=config, fingerprint=fingerprint)

@@ -1,0 +1,389 @@
+"""Walk the task sequence with every method and seed, fill R, and leave a run directory that explains itself.
+
+The base is decoded once (row 0). A method then meets the tasks in order: train, prove the base unchanged,
+decode every task that the schedule can have affected, go on. Older tasks are really decoded again.
+
+What this does not do: resume a broken run, or know how a component or a metric works.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from codestrata.contracts import Component
+from codestrata.data.tasks import fingerprint_task
+from codestrata.environment import describe_environment
+from codestrata.errors import IsolationError
+from codestrata.evaluation import predict, score
+from codestrata.files import write_json, write_jsonl
+from codestrata.lab import Lab, list_splits, open_lab
+from codestrata.methods import Method, build_component, choose_learning_rate, resolve_methods
+from codestrata.models.fingerprints import fingerprint_model
+from codestrata.models.loading import count_parameters
+from codestrata.progress import Progress, Silence
+from codestrata.records import Cell, Task, Training
+from codestrata.report.markdown import render_analysis
+from codestrata.results import (
+    METRICS,
+    SCHEMA_VERSION,
+    choose_headline,
+    describe_cell,
+    describe_task,
+    describe_walk,
+)
+from codestrata.settings import Settings, fingerprint, to_tree
+from codestrata.store import RunDirectory, create_run
+from codestrata.training import FitLog, fit, watch
+
+SHARED = "shared"
+"""The name of the one component of a sequential method."""
+SWAPS = 50
+
+
+def run_experiment(
+    settings: Settings,
+    *,
+    root: Path = Path("runs"),
+    name: str | None = None,
+    progress: Progress | None = None,
+) -> RunDirectory:
+    """Carry out a run and give its directory: results, analysis, components, predictions, ``done.json`` last.
+
+    Args:
+        settings: the whole run.
+        root: where run directories lie.
+        name: the run's name; ``None`` takes the next free ``<preset>-<n>``.
+        progress: is told what goes on; ``None`` tells nobody.
+
+    Raises:
+        SettingsError: an unknown method or a combination that makes no sense; before anything is written.
+        RunError: a run of that name exists.
+        IsolationError: a training changed the frozen base.
+        DataError, HubError, ModelError, TrainingError: as their floors say.
+    """
+    methods = resolve_methods(settings.methods)
+    started = time.perf_counter()
+    lab = open_lab(settings, progress or Silence())
+    for method in methods:
+        if method.component is not None:
+            build_component(method, lab.base, settings)  # settings that do not fit the base end the run here
+    run = create_run(root, name, settings.preset)
+    run.write_settings(settings)
+    environment = describe_environment(lab.base.device)
+    write_json(run.path / "environment.json", environment)
+    run.append_event("started", run=run.name)
+    results = compare_methods(lab, run, methods)
+    results["environment"] = environment
+    results["seconds"] = {**lab.seconds, "total": time.perf_counter() - started}
+    run.finish(results, render_analysis(results))
+    return run
+
+
+def compare_methods(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> dict[str, Any]:
+    """The base's row, then every method with every seed; the results without environment and times."""
+    base_cells = evaluate_base(lab, run)
+    entries = [
+        {
+            **asdict(method),
+            "seeds": [
+                {"seed": seed, **run_method(lab, run, method, seed, base_cells)}
+                for seed in lab.settings.seeds
+            ],
+        }
+        for method in methods
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run": run.name,
+        "settings": to_tree(lab.settings),
+        "settings_fingerprint": fingerprint(lab.settings),
+        "headline_metric": choose_headline(base_cells),
+        "metrics": METRICS,
+        "base": {
+            "name": lab.base.name,
+            "fingerprint": lab.base.fingerprint,
+            "parameters": count_parameters(lab.base.model),
+            "cells": [describe_cell(cell) for cell in base_cells],
+        },
+        "tasks": [describe_loaded_task(lab, task) for task in lab.tasks],
+        "methods": entries,
+    }
+
+
+def describe_loaded_task(lab: Lab, task: Task) -> dict[str, Any]:
+    """The task with its fingerprint and what was cut from its training examples."""
+    encoded = lab.encoded[task.name]
+    truncated = {"train_prompts": encoded.truncated_prompts, "train_targets": encoded.truncated_targets}
+    return describe_task(task, fingerprint_task(task), truncated)
+
+
+def evaluate_base(lab: Lab, run: RunDirectory) -> list[Cell]:
+    """Row 0 of R: the untouched base on every task."""
+    cells = [cell for task in lab.tasks for cell in decode_task(lab, task, row=0, through=None, label="base")]
+    write_cells(run.base_folder, cells)
+    return cells
+
+
+def decode_task(
+    lab: Lab, task: Task, *, row: int, through: str | None, label: str, earlier: Sequence[Cell] = ()
+) -> list[Cell]:
+    """Decode and score the splits of a task with whatever is active; compare to ``earlier`` cells."""
+    splits = list_splits(task)
+    examples = [example for part in splits.values() for example in part]
+    lab.progress.start(f"{label}: decode {task.name}", len(examples))
+    with lab.clock("decoding"):
+        predictions = predict(
+            lab.base.model,
+            lab.base,
+            examples,
+            lab.settings.decoding,
+            max_prompt_tokens=lab.settings.training.max_prompt_tokens,
+            report=lab.progress.advance,
+        )
+    cells, start = [], 0
+    for split, part in splits.items():
+        chosen = predictions[start : start + len(part)]
+        start += len(part)
+        before = next((cell for cell in earlier if cell.task == task.name and cell.split == split), None)
+        identical = None if before is None else before.predictions == chosen
+        with lab.clock(
+            "scoring"
+        ):  # scores depend on the predictions alone: equal ones need no second scoring
+            known = before.scores if before is not None and identical else None
+            scores = known or score(chosen, task.language, lab.settings.execution)
+        cells.append(
+            Cell(
+                row=row,
+                trained_through=through,
+                task=task.name,
+                split=split,
+                origin="decoded" if before is None else "rechecked",
+                predictions=chosen,
+                scores=scores,
+                identical=identical,
+            )
+        )
+    return cells
+
+
+def run_method(
+    lab: Lab, run: RunDirectory, method: Method, seed: int, base_cells: Sequence[Cell]
+) -> dict[str, Any]:
+    """One method with one seed through the whole sequence."""
+    names = [task.name for task in lab.tasks]
+    isolated = method.schedule == "isolated"
+    cells, trainings = list(base_cells), list[Training]()
+    swap = None
+    if method.component is None:
+        for row, task in enumerate(lab.tasks, start=1):
+            cells += [take_over(cell, row, task.name) for cell in base_cells]
+    else:
+        component = build_component(method, lab.base, lab.settings)
+        for row, task in enumerate(lab.tasks, start=1):
+            training = train_task(lab, run, method, component, task, seed)
+            row_cells = evaluate_row(lab, method, component, row, seed, cells)
+            trainings.append(write_row(lab, run, method, component, task, training, row_cells))
+            cells += row_cells
+        swap = measure_swaps(component) if isolated and len(component.names) > 1 else None
+        for resident in component.names:
+            component.detach(resident)
+    return {"swap": swap, **describe_walk(cells, trainings, names, isolated=isolated)}
+
+
+def name_component(method: Method, task: Task) -> str:
+    """What the component that serves a task is called on the base."""
+    return task.name if method.schedule == "isolated" else SHARED
+
+
+def train_task(
+    lab: Lab, run: RunDirectory, method: Method, component: Component, task: Task, seed: int
+) -> Training:
+    """Train the method's component on the task and prove that the base stayed as it was.
+
+    Raises: IsolationError: the base's fingerprint changed.
+    """
+    name = name_component(method, task)
+    if name not in component.names:
+        component.attach(name, seed=seed)
+    learning_rate = choose_learning_rate(method, lab.settings)
+    label = label_walk(lab, method, seed)
+    with lab.clock("training"):
+        log = fit(
+            component,
+            name,
+            lab.encoded[task.name].rows,
+            lab.settings.training,
+            learning_rate=learning_rate,
+            seed=seed,
+            pad_id=lab.base.tokenizer.pad_token_id,
+            device=lab.base.device,
+            report=watch(lab.progress, f"{label}: train {task.name}"),
+        )
+    component.deactivate()
+    after = fingerprint_model(lab.base.model)
+    if after != lab.base.fingerprint:
+        raise IsolationError(
+            f"Training {method.name!r} on {task.name!r} changed the frozen base: its fingerprint was "
+            f"{lab.base.fingerprint} and is {after}. The run's numbers cannot be trusted."
+        )
+    return describe_fit(lab, run, method, component, task, seed, learning_rate, log, after)
+
+
+def describe_fit(
+    lab: Lab,
+    run: RunDirectory,
+    method: Method,
+    component: Component,
+    task: Task,
+    seed: int,
+    learning_rate: float,
+    log: FitLog,
+    fingerprint_after: str,
+) -> Training:
+    """The record of a training, its tensors counted; their bytes on disk are known once they are written."""
+    parameters = sum(p.numel() for p in component.parameters(name_component(method, task)).values())
+    replaces = method.component == "weights"
+    base_parameters = count_parameters(lab.base.model)
+    return Training(
+        task=task.name,
+        folder=run.task_folder(method.name, seed, task.name).relative_to(run.path).as_posix(),
+        seed=seed,
+        learning_rate=learning_rate,
+        steps=log.steps,
+        examples=log.examples,
+        tokens=log.tokens,
+        padding=log.padding,
+        seconds=log.seconds,
+        final_loss=log.final_loss,
+        losses=log.losses,
+        parameters=parameters,
+        total_parameters=parameters if replaces else base_parameters + parameters,
+        component_bytes=0,
+        peak_memory_mib=log.peak_memory_mib,
+        memory_counter=log.memory_counter,
+        base_fingerprint_before=lab.base.fingerprint,
+        base_fingerprint_after=fingerprint_after,
+        base_dropout=lab.settings.training.base_dropout,
+    )
+
+
+def label_walk(lab: Lab, method: Method, seed: int) -> str:
+    """How a method with a seed is called while it runs."""
+    return method.name if len(lab.settings.seeds) == 1 else f"{method.name} (seed {seed})"
+
+
+def evaluate_row(
+    lab: Lab, method: Method, component: Component, row: int, seed: int, cells: Sequence[Cell]
+) -> list[Cell]:
+    """Row ``row`` of R: every task after training through the row's task.
+
+    Isolated tasks of the future have no component yet, so the base's cells are taken over. Isolated tasks of
+    the past are decoded again with their own component, which must give the same predictions.
+    """
+    through = lab.tasks[row - 1].name
+    label = label_walk(lab, method, seed)
+    row_cells: list[Cell] = []
+    for index, task in enumerate(lab.tasks, start=1):
+        if method.schedule == "isolated" and index > row:
+            of_base = [cell for cell in cells if cell.row == 0 and cell.task == task.name]
+            row_cells += [take_over(cell, row, through) for cell in of_base]
+            continue
+        component.activate(name_component(method, task))
+        comparable = method.schedule == "isolated" and index < row
+        earlier = [cell for cell in cells if cell.row == index] if comparable else []
+        row_cells += decode_task(lab, task, row=row, through=through, label=label, earlier=earlier)
+    component.deactivate()
+    return row_cells
+
+
+def take_over(cell: Cell, row: int, through: str) -> Cell:
+    """A cell that follows from the schedule: the same predictions in a later row."""
+    return Cell(
+        row=row,
+        trained_through=through,
+        task=cell.task,
+        split=cell.split,
+        origin="structural",
+        predictions=cell.predictions,
+        scores=cell.scores,
+    )
+
+
+def write_row(
+    lab: Lab,
+    run: RunDirectory,
+    method: Method,
+    component: Component,
+    task: Task,
+    training: Training,
+    cells: Sequence[Cell],
+) -> Training:
+    """Store the component, its predictions and scores; the training's record with the bytes on disk.
+
+    The first seed's components of the founding methods are stored under the founding names too.
+    """
+    assert method.component is not None
+    folder = run.path / training.folder
+    about = {
+        "task": task.name,
+        "language": task.language,
+        "prompt_template": task.prompt_template,
+        "method": method.name,
+        "seed": training.seed,
+        "data_fingerprint": fingerprint_task(task),
+        "settings_fingerprint": fingerprint(lab.settings),
+        "settings": to_tree(lab.settings)[method.component],
+        "max_prompt_tokens": lab.settings.training.max_prompt_tokens,
+        "scores": [
+            {"split": cell.split, **{found.metric: found.value for found in cell.scores}}
+            for cell in cells
+            if cell.task == task.name
+        ],
+    }
+    name = name_component(method, task)
+    component.write(name, folder, about)
+    founding = run.founding_folder(method.component, task.name)
+    if founding is not None and training.seed == lab.settings.seeds[0] and method.schedule == "isolated":
+        component.write(name, founding, about)
+    write_cells(folder, [cell for cell in cells if cell.origin != "structural"])
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    written = replace(training, component_bytes=size)
+    run.append_event("trained", method=method.name, **asdict(written))
+    return written
+
+
+def write_cells(folder: Path, cells: Sequence[Cell]) -> None:
+    """Store predictions and scores, one line each, naming task and split."""
+    write_jsonl(
+        folder / "predictions.jsonl",
+        (
+            {"task": cell.task, "split": cell.split, **asdict(prediction)}
+            for cell in cells
+            for prediction in cell.predictions
+        ),
+    )
+    write_jsonl(
+        folder / "scores.jsonl",
+        (
+            {"task": cell.task, "split": cell.split, **asdict(found)}
+            for cell in cells
+            for found in cell.scores
+        ),
+    )
+
+
+def measure_swaps(component: Component) -> dict[str, Any]:
+    """How long it takes to put another resident component in place: milliseconds over 50 swaps."""
+    names = component.names
+    milliseconds = []
+    for count in range(SWAPS):
+        name = names[count % len(names)]
+        started = time.perf_counter()
+        component.activate(name)
+        milliseconds.append((time.perf_counter() - started) * 1000)
+    component.deactivate()
+    ordered = sorted(milliseconds)
+    return {"n": SWAPS, "median_milliseconds": median(ordered), "largest_milliseconds": ordered[-1]}

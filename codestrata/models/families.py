@@ -1,0 +1,123 @@
+"""Where transformer blocks live in the supported families of models, and how a block is copied.
+
+This is the only module that knows a family's module names. A new family is one more row of ``FAMILIES``.
+
+What this does not do: decide where new blocks go (``components.layers``), or load models (``loading``).
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from codestrata.errors import ModelError
+from codestrata.models.fingerprints import canonical_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What must be known about a family to adapt its blocks and to add new ones.
+
+    ``stacks`` maps "encoder" and "decoder" to the path of that stack's list of blocks. ``linear_maps`` are
+    the names a linear map can have inside a block; ``output_projections`` are those whose output is added to
+    the residual stream, so that a block whose output projections are zero is the identity.
+    ``carried_arguments`` are the positions, in a block's call, of the arguments that the block before it
+    returned, in order. ``position_bias`` names the module that only the first block of a stack owns,
+    ``position_bias_flag`` the attribute that says so; ``cache_index`` is the attribute that numbers an
+    attention in the cache.
+    """
+
+    name: str
+    stacks: Mapping[str, str]
+    linear_maps: tuple[str, ...]
+    output_projections: tuple[str, ...]
+    carried_arguments: tuple[int, ...]
+    cache_index: str
+    position_bias: str | None = None
+    position_bias_flag: str | None = None
+
+    def carry(self, arguments: tuple[Any, ...], outputs: Any) -> tuple[Any, ...]:
+        """Positional arguments of the block after the one that took ``arguments`` and gave ``outputs``."""
+        results = outputs if isinstance(outputs, tuple) else (outputs,)
+        carried = list(arguments)
+        for position, result in zip(self.carried_arguments, results, strict=True):
+            carried[position] = result
+        return tuple(carried)
+
+
+FAMILIES: tuple[Family, ...] = (
+    Family(
+        name="t5",
+        stacks={"encoder": "encoder.block", "decoder": "decoder.block"},
+        linear_maps=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
+        output_projections=("o", "wo"),
+        # (hidden states, mask, position bias, encoder states, encoder mask, cross position bias)
+        carried_arguments=(0, 2, 5),
+        cache_index="layer_idx",
+        position_bias="relative_attention_bias",
+        position_bias_flag="has_relative_attention_bias",
+    ),
+)
+
+
+def find_family(model: nn.Module) -> Family:
+    """The family of a transformers model, by its configuration's ``model_type``.
+
+    Raises: ModelError: the model has no configuration or is of a family that is not supported.
+    """
+    model_type = getattr(getattr(model, "config", None), "model_type", None)
+    for family in FAMILIES:
+        if family.name == model_type:
+            return family
+    known = ", ".join(sorted(family.name for family in FAMILIES))
+    raise ModelError(
+        f"{type(model).__name__} is of model type {model_type!r}, whose blocks are not known. Known: {known}."
+    )
+
+
+def list_stacks(model: nn.Module) -> dict[str, list[str]]:
+    """The stacks that this model has: "encoder", "decoder" -> the paths of its blocks, first to last."""
+    stacks = {}
+    for stack, path in find_family(model).stacks.items():
+        try:
+            blocks = model.get_submodule(path)
+        except AttributeError:  # an encoder-only model has no decoder
+            continue
+        stacks[stack] = [f"{path}.{name}" for name, _ in blocks.named_children()]
+    return stacks
+
+
+def list_lora_targets(model: nn.Module) -> tuple[str, ...]:
+    """The names of the linear maps inside this model's blocks, in the family's order."""
+    family = find_family(model)
+    found = {
+        canonical_name(name).rpartition(".")[2]
+        for paths in list_stacks(model).values()
+        for path in paths
+        for name, module in model.get_submodule(path).named_modules()
+        if isinstance(module, nn.Linear)
+    }
+    return tuple(name for name in family.linear_maps if name in found)
+
+
+def copy_block(family: Family, block: nn.Module, cache_index: int) -> nn.Module:
+    """A copy of ``block`` that can follow it: own weights and cache index, no position bias of its own."""
+    # The configuration is shared: a later switch of the model's attention implementation reaches the copy.
+    configs = [part.config for part in block.modules() if hasattr(part, "config")]
+    twin = copy.deepcopy(block, {id(config): config for config in configs})
+    for part in twin.modules():
+        if hasattr(part, family.cache_index):
+            setattr(part, family.cache_index, cache_index)
+        if family.position_bias is not None and hasattr(part, family.position_bias):
+            delattr(part, family.position_bias)
+        if family.position_bias_flag is not None and hasattr(part, family.position_bias_flag):
+            setattr(part, family.position_bias_flag, False)
+    return twin
+
+
+def list_output_projections(family: Family, block: nn.Module) -> list[nn.Module]:
+    """The linear maps of ``block`` whose output is added to the residual stream."""
+    outputs = family.output_projections
+    return [part for name, part in block.named_modules() if name.rpartition(".")[2] in outputs]

@@ -1,0 +1,92 @@
+"""Ready-made experiments, as trees of settings that an experiment file and ``--set`` change.
+
+What this does not do: check them; ``settings.build_settings`` does, as for any other tree.
+"""
+
+from typing import Any
+
+from codestrata.errors import SettingsError, describe_unknown
+
+Tree = dict[str, Any]
+
+
+def pocket() -> Tree:
+    """The embedded default: the shipped base learns kata in Python, then JavaScript, in minutes on a CPU."""
+    task = {
+        "source": "kata",
+        "train_examples": 2000,
+        "validation_examples": 100,
+        "test_examples": 300,
+        "unseen_examples": 60,
+    }
+    return {
+        "preset": "pocket",
+        "methods": ["base", "lora", "layers", "finetune"],
+        "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
+        "base": {"name": "pocket"},
+        "training": {"steps": 180, "batch_size": 24, "learning_rate": 3e-3},
+        "lora": {"rank": 16, "alpha": 32.0, "learning_rate": 1e-2},
+        "layers": {"placement": "decoder-top", "learning_rate": 5e-3},
+        "weights": {"learning_rate": 3e-3},
+        "decoding": {"batch_size": 180, "max_new_tokens": 128},
+    }
+
+
+def founding() -> Tree:
+    """The founding experiment as it was run: copying trained, continuing scored, decoding sampled."""
+    task = {
+        "source": "codesearchnet",
+        "objective": "copy",
+        "evaluation_objective": "continue",
+        "train_examples": 15000,
+        "validation_examples": 5000,
+        "test_examples": 50,
+    }
+    return {
+        "preset": "founding",
+        "methods": ["base", "lora", "layers"],
+        "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
+        "base": {"name": "Salesforce/codet5-small"},
+        "training": {
+            "epochs": 2.0,
+            "batch_size": 8,
+            "learning_rate": 5e-4,
+            "weight_decay": 0.01,
+            "clip_norm": 1.0,
+            "max_prompt_tokens": 512,
+            "max_target_tokens": 512,
+            "base_dropout": True,
+        },
+        "lora": {"rank": 16, "alpha": 32.0, "dropout": 0.1, "targets": ["q", "k", "v", "o", "wo"]},
+        "layers": {"placement": "encoder-top", "init": "scaled:0.01"},
+        "decoding": {
+            "batch_size": 8,
+            "max_new_tokens": 256,
+            "beams": 3,
+            "temperature": 0.7,
+            "no_repeat_ngram": 2,
+        },
+    }
+
+
+def founding_sound() -> Tree:
+    """The founding question asked properly: documentation to code, greedy, 1,000 held-out examples."""
+    tree = founding()
+    changes = {"objective": "generate", "evaluation_objective": "generate", "test_examples": 1000}
+    return tree | {
+        "preset": "founding-sound",
+        "tasks": [task | changes for task in tree["tasks"]],
+        "lora": tree["lora"] | {"targets": ["q", "k", "v", "o", "wi", "wo"]},
+        "layers": {"placement": "encoder-top", "init": "copy"},
+        "decoding": {"batch_size": 64, "max_new_tokens": 256},
+    }
+
+
+PRESETS = {"pocket": pocket, "founding": founding, "founding-sound": founding_sound}
+
+
+def build_preset(name: str) -> Tree:
+    """The tree of a preset. Raises SettingsError: an unknown name."""
+    if name not in PRESETS:
+        raise SettingsError(describe_unknown("preset", name, PRESETS))
+    return PRESETS[name]()

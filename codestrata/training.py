@@ -1,0 +1,235 @@
+"""The one training loop: a component's parameters, encoded examples, AdamW and a learning rate schedule.
+
+What this does not do: know tasks, sequences, directories or what kind of component it trains.
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+
+from codestrata.contracts import Component, Retention
+from codestrata.data.batches import EncodedExample, collate, plan_epoch
+from codestrata.errors import TrainingError
+from codestrata.progress import Progress
+from codestrata.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitLog:
+    """What one training did and cost.
+
+    ``losses`` holds every step's mean cross entropy per target token (nats). ``seconds`` is wall time.
+    ``tokens`` counts prompt and target tokens without padding; ``padding`` is the share of padding in what
+    was computed. ``peak_memory_mib`` is what the device's allocator (CUDA, MPS) or the whole process (CPU)
+    had at most, and ``memory_counter`` says which of them was read.
+    """
+
+    steps: int
+    examples: int
+    tokens: int
+    padding: float
+    seconds: float
+    losses: tuple[float, ...]
+    peak_memory_mib: float | None
+    memory_counter: str
+
+    @property
+    def final_loss(self) -> float:
+        """Mean loss of the last tenth of the steps, at least one."""
+        tail = self.losses[-max(1, len(self.losses) // 10) :]
+        return sum(tail) / len(tail)
+
+
+Report = Callable[[int, int, float], None]
+"""Called after every step with (steps done, steps planned, loss)."""
+
+
+def watch(progress: Progress, label: str) -> Report:
+    """A report that tells ``progress`` of every step, as one phase."""
+
+    def report(done: int, total: int, loss: float) -> None:
+        if done == 1:
+            progress.start(label, total)
+        progress.advance(done, f"loss {loss:.3f}")
+
+    return report
+
+
+def fit(
+    component: Component,
+    name: str,
+    rows: Sequence[EncodedExample],
+    settings: TrainingSettings,
+    *,
+    learning_rate: float,
+    seed: int,
+    pad_id: int,
+    device: torch.device,
+    retention: Retention | None = None,
+    report: Report | None = None,
+) -> FitLog:
+    """Train one resident component in place; it is the active one afterwards, in evaluation mode.
+
+    Dropout inside the component is on, dropout of the frozen base only with ``settings.base_dropout``. The
+    order of examples and all random draws follow from ``seed``; the caller's random state is left as it was.
+
+    Raises: TrainingError: no examples, or a loss that is not finite (the step and the examples are named).
+    """
+    if not rows:
+        raise TrainingError("There are no training examples.")
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        return run_steps(
+            component,
+            name,
+            rows,
+            settings,
+            learning_rate=learning_rate,
+            seed=seed,
+            pad_id=pad_id,
+            device=device,
+            retention=retention,
+            report=report,
+        )
+
+
+def run_steps(
+    component: Component,
+    name: str,
+    rows: Sequence[EncodedExample],
+    settings: TrainingSettings,
+    *,
+    learning_rate: float,
+    seed: int,
+    pad_id: int,
+    device: torch.device,
+    retention: Retention | None,
+    report: Report | None,
+) -> FitLog:
+    """``fit`` once the random state is set."""
+    model = component.model
+    prepare_modes(component, name, base_dropout=settings.base_dropout)
+    parameters = component.parameters(name)
+    total = count_steps(len(rows), settings)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", device_placement=False)
+    optimizer = accelerator.prepare(
+        torch.optim.AdamW(parameters.values(), lr=learning_rate, weight_decay=settings.weight_decay)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer.optimizer, lambda step: scale_learning_rate(step, total, settings)
+    )
+    reset_peak_memory(device)
+    losses, examples, tokens, cells, epoch = list[float](), 0, 0, 0, 0
+    started = time.perf_counter()
+    while len(losses) < total:
+        for numbers in plan_epoch(rows, settings.batch_size, seed=seed, epoch=epoch)[: total - len(losses)]:
+            batch = collate([rows[number] for number in numbers], pad_id)
+            tokens += int(batch["attention_mask"].sum()) + int((batch["labels"] >= 0).sum())
+            cells += batch["input_ids"].numel() + batch["labels"].numel()
+            examples += len(numbers)
+            batch = {key: tensor.to(device) for key, tensor in batch.items()}
+            loss = model(**batch, use_cache=False).loss
+            if retention is not None:
+                loss = loss + retention.penalise(parameters)
+            check_finite(
+                loss, step=len(losses) + 1, identifiers=[rows[number].identifier for number in numbers]
+            )
+            accelerator.backward(loss)
+            if settings.clip_norm is not None:
+                accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+            if report is not None:
+                report(len(losses), total, losses[-1])
+        epoch += 1
+    model.eval()
+    peak, counter = measure_peak_memory(device)
+    return FitLog(
+        steps=total,
+        examples=examples,
+        tokens=tokens,
+        padding=1 - tokens / cells,
+        seconds=time.perf_counter() - started,
+        losses=tuple(losses),
+        peak_memory_mib=peak,
+        memory_counter=counter,
+    )
+
+
+def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> None:
+    """Activate the component with its dropout on, and the base's dropout on only where asked for."""
+    component.deactivate()
+    own = set(component.model.modules())
+    component.activate(name)
+    component.model.train(base_dropout)
+    for module in component.model.modules():
+        if module not in own:
+            module.training = True  # not .train(): a wrapper's children include the base's own modules
+
+
+def count_steps(examples: int, settings: TrainingSettings) -> int:
+    """Optimizer steps of one training: as set, or what the epochs come to, at least one."""
+    if settings.steps is not None:
+        return settings.steps
+    assert settings.epochs is not None
+    return max(1, round(settings.epochs * math.ceil(examples / settings.batch_size)))
+
+
+def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
+    """The share of the peak learning rate at a step (from 0): a linear rise, then the chosen decay to 0."""
+    warmup = max(1, round(settings.warmup_fraction * total))
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    match settings.decay:
+        case "constant":
+            return 1.0
+        case "linear":
+            return max(0.0, 1 - progress)
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def check_finite(loss: torch.Tensor, *, step: int, identifiers: Sequence[str]) -> None:
+    """Refuse to go on from a loss that is not a number."""
+    if not torch.isfinite(loss):
+        raise TrainingError(
+            f"The loss is {loss.item()} at step {step}, on examples {', '.join(identifiers)}. "
+            "Lower the learning rate (--set training.learning_rate=...) or look at these examples."
+        )
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of peak memory, where the device keeps one."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def measure_peak_memory(device: torch.device) -> tuple[float | None, str]:
+    """(MiB, counter): the most memory the device's own counter saw; never a difference of two readings."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20, "torch.cuda.max_memory_allocated"
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory() / 2**20, "torch.mps.driver_allocated_memory"
+    return measure_process_peak()
+
+
+def measure_process_peak() -> tuple[float | None, str]:
+    """The whole process's largest resident size since it started, from the operating system."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None, "not measured: this system has no getrusage"
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(
+        resource.RUSAGE_SELF
+    ).ru_maxrss * unit / 2**20, "getrusage ru_maxrss of the process"

@@ -1,0 +1,68 @@
+"""Ways to look at a tiny model from outside, shared by the component tests."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from codestrata.components.layers import build_layers
+from codestrata.components.lora import build_lora
+from codestrata.components.residents import Residents
+from codestrata.components.weights import WeightsComponent
+from codestrata.settings import LayersSettings, LoraSettings
+
+PROMPTS = torch.tensor([[5, 9, 33, 21, 8, 1], [17, 40, 12, 1, 0, 0]])
+MASK = (PROMPTS != 0).long()
+TARGETS = torch.tensor([[7, 30, 22, 1], [50, 3, 1, -100]])
+
+Build = Callable[[Any], Residents[Any]]
+
+
+def layers(**values: Any) -> Build:
+    return lambda base: build_layers(base, LayersSettings(**values))
+
+
+IDENTITIES: dict[str, Build] = {
+    "lora": lambda base: build_lora(base, LoraSettings(rank=2, targets=("q", "wo"))),
+    "encoder-top": layers(placement="encoder-top"),
+    "decoder-top": layers(placement="decoder-top"),
+    "both-twice": layers(placement="both", blocks=2),
+    "interleaved:1": layers(placement="interleaved:1", blocks=2),
+    "weights": WeightsComponent,
+}
+SCALED: dict[str, Build] = {"scaled": layers(placement="both", init="scaled:0.5")}
+KINDS = IDENTITIES | SCALED
+ADAPTERS = {name: build for name, build in KINDS.items() if name != "weights"}
+
+
+def logits(model: Any) -> torch.Tensor:
+    """What the model says to fixed prompts, without dropout or gradients."""
+    with torch.inference_mode():
+        return model(input_ids=PROMPTS, attention_mask=MASK, decoder_input_ids=PROMPTS.flip(0)).logits
+
+
+def generate(model: Any, **options: Any) -> list[list[int]]:
+    """Tokens for fixed prompts; no token may come twice, so that the order of many logits decides."""
+    torch.manual_seed(0)
+    return model.generate(
+        input_ids=PROMPTS,
+        attention_mask=MASK,
+        min_new_tokens=12,
+        max_new_tokens=12,
+        no_repeat_ngram_size=1,
+        **options,
+    ).tolist()
+
+
+def disturb(component: Residents[Any], name: str, seed: int = 1) -> None:
+    """Change all of a component's parameters, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in component.parameters(name).values():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))

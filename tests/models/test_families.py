@@ -1,0 +1,76 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
+
+from codestrata.errors import ModelError
+from codestrata.models.families import (
+    copy_block,
+    find_family,
+    list_lora_targets,
+    list_output_projections,
+    list_stacks,
+)
+
+
+def test_t5_is_known(tiny_t5):
+    assert find_family(tiny_t5).name == "t5"
+
+
+def test_other_models_are_refused_with_their_type():
+    config = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    with pytest.raises(ModelError, match=r"BertModel is of model type 'bert'.*Known: t5"):
+        find_family(BertModel(config))
+    with pytest.raises(ModelError, match=r"Linear is of model type None"):
+        find_family(nn.Linear(1, 1))
+
+
+def test_stacks_are_those_the_model_has(build_tiny_t5):
+    model = build_tiny_t5(num_layers=1, num_decoder_layers=2)
+    assert list_stacks(model) == {
+        "encoder": ["encoder.block.0"],
+        "decoder": ["decoder.block.0", "decoder.block.1"],
+    }
+    encoder = T5EncoderModel(T5Config(vocab_size=8, d_model=8, d_kv=2, d_ff=8, num_layers=1, num_heads=2))
+    assert list_stacks(encoder) == {"encoder": ["encoder.block.0"]}
+
+
+def test_lora_targets_are_linear_maps_that_exist(tiny_t5, build_tiny_t5):
+    assert list_lora_targets(tiny_t5) == ("q", "k", "v", "o", "wi", "wo")
+    gated = build_tiny_t5(feed_forward_proj="gated-gelu")
+    assert list_lora_targets(gated) == ("q", "k", "v", "o", "wi_0", "wi_1", "wo")
+
+
+def test_a_copied_first_block_takes_the_position_bias_from_its_neighbour(tiny_t5):
+    block = tiny_t5.decoder.block[0]
+    before = copy.deepcopy(block.state_dict())
+    twin = copy_block(find_family(tiny_t5), block, cache_index=7)
+    attentions = [twin.layer[0].SelfAttention, twin.layer[1].EncDecAttention]
+    assert [attention.layer_idx for attention in attentions] == [7, 7]
+    assert not any(attention.has_relative_attention_bias for attention in attentions)
+    assert set(before) - set(twin.state_dict()) == {"layer.0.SelfAttention.relative_attention_bias.weight"}
+    assert twin.layer[0].SelfAttention.config is block.layer[0].SelfAttention.config
+    assert twin.is_decoder
+    twin.layer[0].SelfAttention.q.weight.data.zero_()
+    assert all(torch.equal(block.state_dict()[name], tensor) for name, tensor in before.items())
+    assert block.layer[0].SelfAttention.layer_idx == 0
+
+
+def test_output_projections(tiny_t5):
+    family = find_family(tiny_t5)
+    decoder = tiny_t5.decoder.block[1].layer
+    assert list_output_projections(family, tiny_t5.decoder.block[1]) == [
+        decoder[0].SelfAttention.o,
+        decoder[1].EncDecAttention.o,
+        decoder[2].DenseReluDense.wo,
+    ]
+
+
+def test_arguments_carried_from_block_to_block(tiny_t5):
+    family = find_family(tiny_t5)
+    carried = family.carry(("h", "mask", None, "states", "states mask", None), ("h2", "bias", "cross bias"))
+    assert carried == ("h2", "mask", "bias", "states", "states mask", "cross bias")

@@ -1,0 +1,250 @@
+"""The house rules of the package, kept by reading its source."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import resolve_name
+from pathlib import Path
+
+import pytest
+
+import codestrata
+
+PACKAGE = Path(codestrata.__file__).parent
+
+# A module imports from lower floors, and a module in a folder from that folder too; never up, never sideways.
+# Every module may raise, so the errors lie below the ground floor.
+FLOORS = {
+    -1: ("errors",),
+    0: ("records", "files"),
+    1: ("settings", "presets", "contracts", "store", "languages", "analysis"),
+    2: ("data", "models", "metrics"),
+    3: ("components", "retention", "generation"),
+    4: ("training", "evaluation", "controls", "selection"),
+    5: ("experiment", "methods", "pretraining"),
+    6: ("report", "server", "sweep", "exporting", "verification"),
+    7: ("cli",),
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
+
+VAGUE_NAMES = {"utils", "util", "common", "base", "manager", "helpers", "helper", "misc"}
+BROAD_EXCEPTIONS = {"Exception", "BaseException"}
+# A runner answers for whatever an untrusted program raises, SystemExit included.
+MAY_CATCH_EVERYTHING = {"codestrata.languages.runners.python"}
+
+
+def name_module(path: Path) -> str:
+    """The dotted name under which ``path`` is imported."""
+    parts = [PACKAGE.name, *path.relative_to(PACKAGE).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+INSIDE = [name for name in MODULES if name != "codestrata"]
+
+
+def parse(module: str) -> ast.Module:
+    return ast.parse(MODULES[module].read_text(encoding="utf-8"))
+
+
+def list_imports(tree: ast.Module, module: str) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import anywhere in ``tree``; ``from a import b`` gives ``a.b``."""
+    package = module.rpartition(".")[0]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            origin = resolve_name("." * node.level + (node.module or ""), package)
+            yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            yield from ((node.lineno, name) for name in names if isinstance(name, str))
+
+
+def find_fault(module: str, imported: str) -> str | None:
+    """Why ``module`` may not import the codestrata name ``imported``, or ``None`` where it may."""
+    folder, target = module.split(".")[1], imported.split(".")[1:2]
+    if not target or target[0] not in FLOOR_OF:
+        return f"{imported} is no module on the table FLOORS: import from the module that defines the name"
+    if target[0] == folder or FLOOR_OF[target[0]] < FLOOR_OF[folder]:
+        return None
+    return f"floor {FLOOR_OF[folder]} may not import {imported} of floor {FLOOR_OF[target[0]]}"
+
+
+def list_floor_faults(tree: ast.Module, module: str) -> list[str]:
+    """``module:line: fault`` for every import of ``tree`` that does not point down."""
+    faults = []
+    for line, imported in list_imports(tree, module):
+        if imported.split(".")[0] == "codestrata" and (fault := find_fault(module, imported)):
+            faults.append(f"{module}:{line}: {fault}")
+    return faults
+
+
+def list_packages_imported(module: str) -> set[str]:
+    """The top-level packages that a module imports."""
+    return {imported.split(".")[0] for _, imported in list_imports(parse(module), module)}
+
+
+def list_broad_handlers(tree: ast.Module) -> list[int]:
+    """Lines of handlers that catch everything and do not raise again at their end."""
+    lines = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ExceptHandler) or isinstance(node.body[-1], ast.Raise):
+            continue
+        caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+        if any(entry is None or ast.unparse(entry).split(".")[-1] in BROAD_EXCEPTIONS for entry in caught):
+            lines.append(node.lineno)
+    return lines
+
+
+def select_top_level(tree: ast.Module) -> ast.Module:
+    """What runs at import: the statements outside functions and ``if TYPE_CHECKING``."""
+    apart = (ast.FunctionDef, ast.AsyncFunctionDef)
+    kept = [node for node in tree.body if not isinstance(node, apart) and not is_for_type_checking(node)]
+    return ast.Module(body=kept, type_ignores=[])
+
+
+def is_for_type_checking(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+
+
+def list_loaded(statement: str, unwanted: set[str]) -> set[str]:
+    """Which of ``unwanted`` packages a fresh interpreter has loaded after ``statement``."""
+    program = f"{statement}\nimport sys; print(*(set(sys.modules) & {unwanted!r}))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=PACKAGE.parent, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_every_module_stands_on_a_floor(module):
+    name = module.split(".")[1]
+    assert name in FLOOR_OF, f"{module} is on no floor: add {name!r} to FLOORS in {Path(__file__).name}"
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_imports_point_down(module):
+    faults = list_floor_faults(parse(module), module)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("codestrata.files", "from codestrata.settings import Settings"),
+        ("codestrata.files", "def read():\n    from codestrata import store"),
+        ("codestrata.store", "import codestrata.settings"),
+        ("codestrata.data.mining", "from codestrata.models.loading import load_base"),
+        ("codestrata.training", "from codestrata import Settings"),
+        ("codestrata.training", "import codestrata"),
+        ("codestrata.data.mining", "from ..experiment import run_experiment"),
+        ("codestrata.methods", "from importlib import import_module\nimport_module('codestrata.cli.main')"),
+        ("codestrata.settings", "if TYPE_CHECKING:\n    from codestrata.methods import Method"),
+    ],
+)
+def test_an_import_that_points_up_or_sideways_is_found(module, source):
+    assert len(list_floor_faults(ast.parse(source), module)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("codestrata.settings", "from codestrata.errors import SettingsError"),
+        ("codestrata.settings", "from codestrata import errors"),
+        ("codestrata.data.kata.problems", "from codestrata.data.objectives import build"),
+        ("codestrata.data.mining", "from .objectives import build"),
+        ("codestrata.cli.main", "import codestrata.report.page"),
+    ],
+)
+def test_an_import_that_points_down_passes(module, source):
+    assert not list_floor_faults(ast.parse(source), module)
+
+
+@pytest.mark.parametrize("module", [name for name in INSIDE if MODULES[name].name == "__init__.py"])
+def test_init_files_of_folders_are_empty(module):
+    assert not MODULES[module].read_text(encoding="utf-8").strip(), f"{MODULES[module]} must be empty"
+
+
+@pytest.mark.parametrize("module", INSIDE)
+def test_names_of_modules_say_what_is_inside(module):
+    vague = VAGUE_NAMES.intersection(module.split("."))
+    assert not vague, f"{module}: {', '.join(vague)} could hold anything; name the noun"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in MAY_CATCH_EVERYTHING])
+def test_no_handler_swallows_everything(module):
+    lines = list_broad_handlers(parse(module))
+    assert not lines, f"{module}: lines {lines} catch everything: name the exception, or end in raise"
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "except:",
+        "except Exception:",
+        "except BaseException as error:",
+        "except (ValueError, Exception):",
+        "except builtins.Exception:",
+    ],
+)
+def test_a_broad_handler_is_found_unless_it_ends_in_raise(handler):
+    assert list_broad_handlers(ast.parse(f"try:\n    f()\n{handler}\n    g()")) == [3]
+    assert list_broad_handlers(ast.parse(f"try:\n    f()\n{handler}\n    g()\n    raise")) == []
+
+
+@pytest.mark.parametrize("module", [name for name in INSIDE if name.startswith("codestrata.analysis.")])
+def test_analysis_needs_only_numpy_and_scipy(module):
+    allowed = {"codestrata", "numpy", "scipy", *sys.stdlib_module_names}
+    assert list_packages_imported(module) <= allowed
+
+
+@pytest.mark.parametrize("module", [name for name in INSIDE if name.startswith("codestrata.report")])
+def test_report_is_written_without_torch(module):
+    assert not list_packages_imported(module) & {"torch", "transformers", "peft", "accelerate"}
+
+
+def test_the_root_module_imports_only_the_standard_library():
+    packages = {
+        imported.split(".")[0]
+        for _, imported in list_imports(select_top_level(parse("codestrata")), "codestrata")
+    }
+    assert packages <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("statement", ["import codestrata", "import codestrata.settings"])
+def test_importing_stays_light(statement):
+    heavy = {"torch", "transformers", "peft", "accelerate", "datasets", "numpy", "scipy"}
+    assert not list_loaded(statement, heavy)
+
+
+@pytest.mark.parametrize("name", codestrata.__all__)
+def test_public_names_resolve(name):
+    try:
+        assert getattr(codestrata, name) is not None
+    except (ImportError, AttributeError) as error:
+        pytest.fail(f"codestrata.{name} is promised in codestrata/__init__.py: {error}")
+
+
+def test_public_names_are_the_ones_that_type_checkers_see():
+    blocks = [node for node in parse("codestrata").body if is_for_type_checking(node)]
+    seen = {
+        alias.name: node.module
+        for block in blocks
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen == codestrata._HOMES
+    assert sorted([*seen, "__version__"]) == sorted(codestrata.__all__)
+
+
+def test_unknown_public_names_are_refused():
+    with pytest.raises(AttributeError, match="module 'codestrata' has no attribute 'run_experimnet'"):
+        _ = codestrata.run_experimnet
+
+
+def test_dir_lists_the_public_names():
+    assert set(codestrata.__all__) <= set(dir(codestrata))
