@@ -5,7 +5,7 @@ The public names are resolved when first used, so that importing codestrata load
 What this does not do: anything at import.
 """
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     """The public name out of the module that defines it (PEP 562)."""
     if name == "__version__":
-        return metadata.version("codestrata")
+        from importlib.metadata import version  # takes longer to import than the rest of this module
+
+        return version("codestrata")
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

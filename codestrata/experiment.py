@@ -35,7 +35,7 @@ from codestrata.results import (
     describe_walk,
 )
 from codestrata.settings import Settings, fingerprint, to_tree
-from codestrata.store import RunDirectory, create_run
+from codestrata.store import RunDirectory, check_run_name, create_run
 from codestrata.training import FitLog, fit, watch
 
 SHARED = "shared"
@@ -65,6 +65,7 @@ def run_experiment(
         DataError, HubError, ModelError, TrainingError: as their floors say.
     """
     methods = resolve_methods(settings.methods)
+    check_run_name(root, name, settings.preset)
     started = time.perf_counter()
     lab = open_lab(settings, progress or Silence())
     for method in methods:

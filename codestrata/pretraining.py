@@ -20,14 +20,15 @@ from codestrata.components.weights import WeightsComponent
 from codestrata.data.batches import encode_examples
 from codestrata.data.kata.phrases import phrase_program
 from codestrata.data.kata.printers import print_program
-from codestrata.data.kata.problems import LANGUAGES, Problem, choose_problems
+from codestrata.data.kata.problems import LANGUAGES, Problem, build_example, choose_problems
 from codestrata.data.kata.programs import pick
 from codestrata.data.objectives import LINES, corrupt_spans
 from codestrata.files import hash_json, write_json
+from codestrata.generation import generate
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import build_model, build_tokenizer
 from codestrata.records import Example
-from codestrata.settings import TrainingSettings
+from codestrata.settings import DecodingSettings, TrainingSettings
 from codestrata.training import Report, fit
 
 LOG_FILE = "pretraining.json"
@@ -40,15 +41,15 @@ class PretrainingSettings:
     """Everything that decides the pocket base."""
 
     seed: int = 1
-    problems: int = 16000
+    problems: int = 20000
     """Kata problems of the training split."""
-    statements: int = 70000
+    statements: int = 140000
     """Examples statement -> pivot program."""
     denoising: int = 30000
     """Examples of span denoising."""
     batch_size: int = 32
-    learning_rate: float = 2.5e-3
-    epochs: float = 1.0
+    learning_rates: tuple[float, ...] = (2.5e-3, 1.5e-3)
+    """Peak of each pass over the examples; every pass falls to 0 and has an order of its own."""
 
 
 def build_corpus(settings: PretrainingSettings) -> list[Example]:
@@ -88,19 +89,21 @@ def pretrain_pocket(
     rows = encode_examples(corpus, tokenizer, max_prompt_tokens=512, max_target_tokens=512).rows
     component = WeightsComponent(model)
     component.attach("pocket", seed=settings.seed)
-    log = fit(
-        component,
-        "pocket",
-        rows,
-        TrainingSettings(
-            epochs=settings.epochs, batch_size=settings.batch_size, decay="cosine", weight_decay=0.01
-        ),
-        learning_rate=settings.learning_rate,
-        seed=settings.seed,
-        pad_id=tokenizer.pad_token_id,
-        device=torch.device("cpu"),
-        report=report,
-    )
+    training = TrainingSettings(epochs=1, batch_size=settings.batch_size, decay="cosine", weight_decay=0.01)
+    logs = [
+        fit(
+            component,
+            "pocket",
+            rows,
+            training,
+            learning_rate=learning_rate,
+            seed=settings.seed + number,
+            pad_id=tokenizer.pad_token_id,
+            device=torch.device("cpu"),
+            report=report,
+        )
+        for number, learning_rate in enumerate(settings.learning_rates)
+    ]
     model.generation_config.max_length = None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -109,16 +112,36 @@ def pretrain_pocket(
         "settings": asdict(settings),
         "data_fingerprint": hash_json([[example.prompt, example.target] for example in corpus]),
         "base_fingerprint": fingerprint_model(model),
+        "quality": measure_quality(model, tokenizer),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "steps": log.steps,
-        "seconds": round(log.seconds, 1),
+        "steps": sum(log.steps for log in logs),
+        "seconds": round(sum(log.seconds for log in logs), 1),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "losses": thin(log.losses, every=50),
+        "losses": thin([loss for log in logs for loss in log.losses], every=50),
     }
     write_json(folder / LOG_FILE, record)
     return json.loads(json.dumps(record))  # type: ignore[no-any-return]
+
+
+def measure_quality(model: Any, tokenizer: Any, *, problems: int = 300) -> dict[str, float]:
+    """Share of held-out problems whose pivot program the base writes exactly, by split; greedy decoding."""
+    chosen = choose_problems(0, {"test": problems, "unseen": problems // 3})
+    quality = {}
+    for split, held_out in chosen.items():
+        examples = [build_example(problem, "pivot") for problem in held_out]
+        completions = generate(
+            model,
+            tokenizer,
+            [example.prompt for example in examples],
+            DecodingSettings(max_new_tokens=128),
+            max_prompt_tokens=512,
+            device=torch.device("cpu"),
+        )
+        exact = sum(done.text == example.target for done, example in zip(completions, examples, strict=True))
+        quality[f"pivot_exact_match_{split}"] = exact / len(examples)
+    return quality
 
 
 def list_texts(corpus: Sequence[Example]) -> list[str]:

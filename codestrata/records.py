@@ -32,7 +32,8 @@ class Task:
 
     ``train`` and ``validation`` hold examples of the training objective, ``test`` and ``unseen`` of the
     evaluation objective. ``unseen`` is a second test split, of kinds of problem that no training contains;
-    it is reported apart and may be empty. ``dropped`` counts the records that could not serve, by reason.
+    it is reported apart and may be empty. ``dropped`` counts the records that could not serve, by reason;
+    ``notes`` say what else a reader of the results should know about the data.
     ``prompt_template`` turns what a person types into a prompt of this task (``{}`` is the text).
     """
 
@@ -45,6 +46,7 @@ class Task:
     test: tuple[Example, ...]
     unseen: tuple[Example, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     prompt_template: str = "{}"
 
 

@@ -89,6 +89,7 @@ def describe_task(task: Task, fingerprint: str, truncated: Mapping[str, int]) ->
             "unseen": len(task.unseen),
         },
         "dropped": dict(task.dropped),
+        "notes": list(task.notes),
         "truncated": dict(truncated),
     }
 

@@ -78,6 +78,11 @@ class TaskSettings:
         check_range("tasks.validation_examples", self.validation_examples, low=0)
         check_range("tasks.test_examples", self.test_examples, low=1)
         check_range("tasks.unseen_examples", self.unseen_examples, low=0)
+        if self.unseen_examples and self.source != "kata":
+            raise SettingsError(
+                f"tasks.unseen_examples is {self.unseen_examples} for task {self.name!r}: only source = "
+                '"kata" has kinds of problem to hold out.'
+            )
         if self.source == "file" and self.path is None:
             raise SettingsError(
                 f'tasks.path is missing for task {self.name!r}: source = "file" reads a JSONL file.'

@@ -104,10 +104,10 @@ def create_run(root: Path, name: str | None, preset: str) -> RunDirectory:
 
     Raises:
         RunError: a run of that name exists; nothing in it is touched.
-        SettingsError: the name has characters that names may not have.
+        SettingsError: name or preset has characters that names may not have.
     """
+    check_run_name(root, name, preset)
     if name is not None:
-        check_name("The run's name", name)
         return make_directory(root / name)
     number = 1 + max((number_run(path.name, preset) for path in list_directories(root)), default=0)
     while True:  # another process may take the number between looking and making
@@ -117,19 +117,35 @@ def create_run(root: Path, name: str | None, preset: str) -> RunDirectory:
             number += 1
 
 
+def check_run_name(root: Path, name: str | None, preset: str) -> None:
+    """Refuse a name that cannot be had, before anything is loaded. Raises as ``create_run`` does."""
+    check_name("preset", preset)
+    if name is not None:
+        check_name("The run's name", name)
+        if (root / name).exists():
+            raise RunError(describe_taken(RunDirectory(root / name)))
+
+
 def make_directory(path: Path) -> RunDirectory:
     """The directory, made now. Raises RunError: something is there already."""
     try:
         path.mkdir(parents=True)
     except FileExistsError:
-        state = "is complete" if RunDirectory(path).is_done else "did not come to its end"
-        raise RunError(
-            f"Run {path.name!r} exists in {path.parent} and {state}. "
-            f"Look at it with 'codestrata show {path.name}', or choose another --name."
-        ) from None
+        raise RunError(describe_taken(RunDirectory(path))) from None
     except OSError as error:
         raise RunError(f"The run directory {path} cannot be made: {error.strerror}.") from error
     return RunDirectory(path)
+
+
+def describe_taken(run: RunDirectory) -> str:
+    """That a run is there already, and what to do about it."""
+    there = f"Run {run.name!r} exists in {run.path.parent}."
+    if run.is_done:
+        return (
+            f"{there} It is complete: look at it with 'codestrata show {run.name}', or choose another --name."
+        )
+    again = f"codestrata run {run.path / 'settings.toml'} --name ANOTHER"
+    return f"{there} It did not come to its end: start it again with '{again}'."
 
 
 def number_run(name: str, preset: str) -> int:

@@ -4,6 +4,7 @@ What this does not do: know tasks, sequences, directories or what kind of compon
 """
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,10 +23,9 @@ from codestrata.settings import TrainingSettings
 class FitLog:
     """What one training did and cost.
 
-    ``losses`` holds every step's mean cross entropy per target token (nats). ``seconds`` is wall time.
-    ``tokens`` counts prompt and target tokens without padding; ``padding`` is the share of padding in what
-    was computed. ``peak_memory_mib`` is what the device's allocator (CUDA, MPS) or the whole process (CPU)
-    had at most, and ``memory_counter`` says which of them was read.
+    ``losses`` holds every step's mean cross entropy per target token (nats), a retention's penalty included.
+    ``seconds`` is wall time. ``tokens`` counts prompt and target tokens without padding; ``padding`` is the
+    share of padding in what was computed. ``peak_memory_mib`` is the most that ``memory_counter`` saw.
     """
 
     steps: int
@@ -123,7 +123,7 @@ def run_steps(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer.optimizer, lambda step: scale_learning_rate(step, total, settings)
     )
-    reset_peak_memory(device)
+    memory = MemoryGauge(device)
     losses, examples, tokens, cells, epoch = list[float](), 0, 0, 0, 0
     started = time.perf_counter()
     while len(losses) < total:
@@ -146,11 +146,11 @@ def run_steps(
             schedule.step()
             optimizer.zero_grad()
             losses.append(loss.item())
+            memory.sample()
             if report is not None:
                 report(len(losses), total, losses[-1])
         epoch += 1
     model.eval()
-    peak, counter = measure_peak_memory(device)
     return FitLog(
         steps=total,
         examples=examples,
@@ -158,8 +158,8 @@ def run_steps(
         padding=1 - tokens / cells,
         seconds=time.perf_counter() - started,
         losses=tuple(losses),
-        peak_memory_mib=peak,
-        memory_counter=counter,
+        peak_memory_mib=memory.read_peak(),
+        memory_counter=memory.counter,
     )
 
 
@@ -206,30 +206,40 @@ def check_finite(loss: torch.Tensor, *, step: int, identifiers: Sequence[str]) -
         )
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Start a new measurement of peak memory, where the device keeps one."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+class MemoryGauge:
+    """The most memory that a device's own counter saw since the gauge was made; ``counter`` names it.
+
+    CUDA keeps a peak of its allocator. Apple's MPS keeps none, so its allocation is read after every step. On
+    the CPU the system keeps the whole process's largest resident size since it started.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._largest_bytes = 0
+        self.counter = {
+            "cuda": "torch.cuda.max_memory_allocated",
+            "mps": "torch.mps.driver_allocated_memory after every step",
+        }.get(device.type, "getrusage ru_maxrss of the process")
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def sample(self) -> None:
+        """Read a counter that keeps no peak of its own."""
+        if self._device.type == "mps":
+            self._largest_bytes = max(self._largest_bytes, torch.mps.driver_allocated_memory())
+
+    def read_peak(self) -> float | None:
+        """MiB; ``None`` where the system has no such counter."""
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._device) / 2**20
+        return self._largest_bytes / 2**20 if self._device.type == "mps" else measure_process_peak()
 
 
-def measure_peak_memory(device: torch.device) -> tuple[float | None, str]:
-    """(MiB, counter): the most memory the device's own counter saw; never a difference of two readings."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20, "torch.cuda.max_memory_allocated"
-    if device.type == "mps":
-        return torch.mps.driver_allocated_memory() / 2**20, "torch.mps.driver_allocated_memory"
-    return measure_process_peak()
-
-
-def measure_process_peak() -> tuple[float | None, str]:
-    """The whole process's largest resident size since it started, from the operating system."""
+def measure_process_peak() -> float | None:
+    """The process's largest resident size since it started, in MiB; ``None`` on Windows."""
     try:
         import resource
-    except ImportError:  # Windows
-        return None, "not measured: this system has no getrusage"
-    import sys
-
+    except ImportError:
+        return None
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(
-        resource.RUSAGE_SELF
-    ).ru_maxrss * unit / 2**20, "getrusage ru_maxrss of the process"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,10 +1,15 @@
 """Fixtures for all tests: tiny models with random weights, built from configurations, without downloads."""
 
 import copy
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+
+from codestrata.settings import Settings, build_settings
+from codestrata.store import RunDirectory
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +50,75 @@ def first_tiny_t5(build_tiny_t5: Callable[..., Any]) -> Any:
 def tiny_t5(first_tiny_t5: Any) -> Any:
     """A tiny T5 of one's own."""
     return copy.deepcopy(first_tiny_t5)
+
+
+@pytest.fixture(scope="session")
+def tiny_base_folder(build_tiny_t5: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as a user might name in ``base.name``: a tiny random T5 and a tokenizer that fits kata."""
+    from codestrata.data.kata.problems import load_kata
+    from codestrata.models.pocket import build_tokenizer
+    from codestrata.settings import TaskSettings
+
+    task = load_kata(TaskSettings(name="python", train_examples=20, validation_examples=0, test_examples=1))
+    tokenizer = build_tokenizer([text for example in task.train for text in (example.prompt, example.target)])
+    folder = tmp_path_factory.mktemp("base") / "tiny"
+    build_tiny_t5(vocab_size=len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_tree(tiny_base_folder: Path) -> Callable[..., dict[str, Any]]:
+    """Makes the tree of a whole run that takes a second or two: other values for a section are laid over."""
+
+    def build(**sections: Any) -> dict[str, Any]:
+        task = {"train_examples": 6, "validation_examples": 2, "test_examples": 4, "unseen_examples": 2}
+        tree: dict[str, Any] = {
+            "preset": "pocket",
+            "methods": ["base", "lora", "layers", "finetune"],
+            "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
+            "base": {"name": str(tiny_base_folder)},
+            # Large rates: a tiny random base must come to answer something else after two steps.
+            "training": {"steps": 2, "batch_size": 3, "learning_rate": 0.02},
+            "lora": {"rank": 2, "alpha": 8.0, "learning_rate": 0.01},
+            "decoding": {"max_new_tokens": 6, "batch_size": 4},
+            "device": {"name": "cpu", "threads": 1},
+        }
+        for name, values in sections.items():
+            old = tree.get(name)
+            tree[name] = {**old, **values} if isinstance(old, dict) else values
+        return tree
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def quick_tree(tiny_tree: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """As ``tiny_tree``, for a run in half a second: own examples without tests, so that no program runs."""
+    path = tmp_path_factory.mktemp("examples") / "own.jsonl"
+    rows = [{"prompt": f"add {n} to xs", "target": f"return [x + {n} for x in xs]"} for n in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+    def build(**sections: Any) -> dict[str, Any]:
+        task = {"source": "file", "path": str(path), "language": "python", "train_examples": 6}
+        quick = {
+            "methods": ["base", "lora"],
+            "tasks": [{"name": "early", **task}, {"name": "late", "seed": 1, **task}],
+        }
+        return tiny_tree(**{**quick, **sections})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_settings(tiny_tree: Callable[..., dict[str, Any]]) -> Settings:
+    """The settings of ``tiny_run``."""
+    return build_settings(tiny_tree())
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A finished run of four methods on two tasks, for many tests to look at; do not change it."""
+    from codestrata.experiment import run_experiment
+
+    return run_experiment(tiny_settings, root=tmp_path_factory.mktemp("runs"))

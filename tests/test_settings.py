@@ -379,13 +379,13 @@ def test_merging_goes_into_sections_and_replaces_lists():
         ("lora.alpha=8.5", "lora", {"alpha": 8.5}),
         ('lora.targets=["q", "v"]', "lora", {"targets": ["q", "v"]}),
         ("training.base_dropout=true", "training", {"base_dropout": True}),
-        ("training.clip_norm=null", "training", {"clip_norm": None}),
+        ("training.clip_norm=null", "training", {"clip_norm": "null"}),
         ("base.name=Salesforce/codet5-small", "base", {"name": "Salesforce/codet5-small"}),
         ('base.name="pocket"', "base", {"name": "pocket"}),
         ("base.name=a=b", "base", {"name": "a=b"}),
         ("base.name=", "base", {"name": ""}),
         ("seeds=[0, 1]", "seeds", [0, 1]),
-        ("preset=null", "preset", None),
+        ("preset=null", "preset", "null"),
     ],
 )
 def test_one_value_is_set(assignment, section, value):
@@ -397,16 +397,32 @@ def test_one_value_is_set(assignment, section, value):
 def test_steps_turn_epochs_off_and_the_other_way_round():
     tree = build_tree(training={"epochs": 2})
     apply_assignment(tree, "training.steps=100")
-    assert tree["training"] == {"steps": 100, "epochs": None}
+    assert tree["training"] == {"steps": 100, "epochs": "null"}
     assert build_settings(tree).training.steps == 100
     apply_assignment(tree, "training.epochs=0.5")
-    assert tree["training"] == {"steps": None, "epochs": 0.5}
+    assert tree["training"] == {"steps": "null", "epochs": 0.5}
 
 
 def test_turning_steps_off_does_not_choose_epochs():
     tree = {"training": {"steps": 5}}
     apply_assignment(tree, "training.steps=null")
-    assert tree == {"training": {"steps": None}}
+    assert tree == {"training": {"steps": "null"}}
+
+
+def test_null_turns_a_setting_off_in_a_file_too():
+    tree = build_tree(training={"steps": 5, "epochs": "null", "clip_norm": "null"})
+    assert build_settings(tree).training.clip_norm is None
+    assert build_settings(tree).training.epochs is None
+
+
+def test_a_file_that_sets_steps_turns_the_epochs_of_a_preset_off():
+    merged = merge({"training": {"epochs": 2, "batch_size": 8}}, {"training": {"steps": 7}})
+    assert merged == {"training": {"epochs": "null", "batch_size": 8, "steps": 7}}
+
+
+def test_only_kata_has_unseen_examples():
+    with pytest.raises(SettingsError, match="only source"):
+        build_settings({"tasks": [{"name": "a", "source": "file", "path": "a.jsonl", "unseen_examples": 3}]})
 
 
 def test_tasks_are_addressed_by_name():

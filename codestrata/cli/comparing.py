@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from codestrata.cli.display import LiveProgress, console, render
+from codestrata.errors import SettingsError
 from codestrata.report.tables import Table, list_summary_tables
 from codestrata.settings import Settings, apply_assignment, build_settings, merge, read_toml, to_tree
 
@@ -64,11 +65,12 @@ def resolve_settings(
     from codestrata.presets import build_preset
 
     changes = {} if file is None else read_toml(file)
-    tree: dict[str, Any] = merge(build_preset(preset or str(changes.get("preset", DEFAULT_PRESET))), changes)
-    if preset is not None:
-        tree["preset"] = preset
+    chosen = preset or str(changes.get("preset", DEFAULT_PRESET))
+    tree: dict[str, Any] = merge(build_preset(chosen), changes) | {"preset": chosen}
     for assignment in assignments:
         apply_assignment(tree, assignment)
+    if tree["preset"] != chosen:  # the name alone would change, and the values under it would be another's
+        raise SettingsError(f"--set preset={tree['preset']}: choose a preset with --preset.")
     if device is not None:
         tree = merge(tree, {"device": {"name": device}})
     return build_settings(tree)

@@ -69,7 +69,8 @@ class LiveProgress:
     ) -> None:
         if kind is None:
             self._close_phase()
-        self._bars.stop()
+        if self._is_live:  # stopping bars that never started would print an empty line
+            self._bars.stop()
 
     @property
     def _is_live(self) -> bool:

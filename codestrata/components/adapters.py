@@ -8,6 +8,7 @@ What this does not do: choose what is adapted (``lora`` and ``layers`` build the
 """
 
 import copy
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,10 @@ def build_adapter(base: nn.Module, config: PeftConfig) -> Adapter:
     Raises: ValueError: PEFT refuses the configuration for this base.
     """
     try:
-        PeftModel(base, config, adapter_name=ADAPTER_NAME)
+        with warnings.catch_warnings():
+            # PEFT reads a property that transformers has renamed; the user can do nothing about it.
+            warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+            PeftModel(base, config, adapter_name=ADAPTER_NAME)
     finally:
         wrappers = _find_wrappers(base)
         for wrapper in wrappers:

@@ -176,10 +176,6 @@ def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
     stacks = list_stacks(model)
     word, _, step = placement.partition(":")
     if word == "interleaved":
-        if not step.isdecimal():
-            raise SettingsError(
-                f"layers.placement is {placement!r}: after every how many blocks? Use a whole number."
-            )
         places = [path for paths in stacks.values() for path in paths[int(step) - 1 :: int(step)]]
         if not places:
             depths = ", ".join(f"{len(paths)} in the {stack}" for stack, paths in stacks.items())

@@ -39,13 +39,14 @@ class Splits(Generic[Record]):
     train: Sequence[Record]
     validation: Sequence[Record]
     test: Sequence[Record]
+    notes: tuple[str, ...] = ()
 
 
 def load_task(settings: TaskSettings) -> Task:
     """The task that ``settings`` describe, the same in every process.
 
     ``codesearchnet``: the data's own partitions where it has train and test; otherwise whole repositories are
-    held out (single functions where no repository is known), and a ``note:`` in ``dropped`` says so.
+    held out (single functions where no repository is known), and a note says so.
     ``file``: tests from ``test_path``, or held out of ``path`` by ``group`` (by prompt where there is none).
     Held out are 20 % for test and 10 % of the rest for validation. No two splits share a code (``file``:
     a prompt); test goes first, then validation. Each split is a seeded sample of at most as many examples
@@ -71,9 +72,7 @@ def load_codesearchnet_task(settings: TaskSettings) -> Task:
     """A task of CodeSearchNet functions, from the hub or from local files."""
     path = Path(settings.path) if settings.path is not None else None
     functions, dropped = load_functions(settings.language or settings.name, path, task=settings.name)
-    splits, note = split_functions(functions, settings)
-    if note is not None:
-        dropped[note] = len(functions)
+    splits = split_functions(functions, settings)
     return build_task(settings, splits, build_example, strip_layout, dropped)
 
 
@@ -90,23 +89,23 @@ def load_file_task(settings: TaskSettings) -> Task:
     return build_task(settings, splits, keep_example, read_prompt, {})
 
 
-def split_functions(functions: list[Function], settings: TaskSettings) -> tuple[Splits[Function], str | None]:
-    """The functions in their splits, and a note where these are not the data's own.
+def split_functions(functions: list[Function], settings: TaskSettings) -> Splits[Function]:
+    """The functions in their splits, with a note where these are not the data's own.
 
     The data's own partitions serve where every record has one and both train and test occur.
     """
     partitions = {function.partition for function in functions}
     if {"train", "test"} <= partitions and None not in partitions:
-        own = {
-            name: [function for function in functions if function.partition == name]
+        train, validation, test = (
+            [function for function in functions if function.partition == name]
             for name in ("train", "validation", "test")
-        }
-        return Splits(**own), None
+        )
+        return Splits(train=train, validation=validation, test=test)
     train, test = hold_out(functions, group_function, TEST_SHARE, settings.seed)
     train, validation = hold_out_validation(train, group_function, settings)
     unit = "record" if all(function.repository is None for function in functions) else "repository"
-    note = f"note: no train and test partitions in the data, split by {unit} instead"
-    return Splits(train=train, validation=validation, test=test), note
+    note = f"no train and test partitions in the data: split by {unit} instead"
+    return Splits(train=train, validation=validation, test=test, notes=(note,))
 
 
 def hold_out_validation(
@@ -219,6 +218,7 @@ def build_task(
         validation=validation,
         test=test,
         dropped=dict(sorted(counts.items())),
+        notes=splits.notes,
     )
 
 

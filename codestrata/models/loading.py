@@ -3,11 +3,14 @@
 What this does not do: attach anything, or fall back to another model when the hub cannot be reached.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from codestrata.errors import HubError, ModelError
@@ -15,6 +18,8 @@ from codestrata.models.families import find_family
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import POCKET, find_pocket
 from codestrata.settings import BaseSettings
+
+HUB_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -32,27 +37,15 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
     """The base model in evaluation mode, frozen, on its device.
 
     Raises:
-        HubError: the name is no local folder and the hub cannot be reached.
+        HubError: model or tokenizer is no local folder and the hub cannot be reached.
         ModelError: the folder or the hub's repository does not hold a supported model.
     """
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # our own display runs at the same time
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # our own display runs at the same time
     source = str(find_pocket()) if settings.name == POCKET else settings.name
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(settings.tokenizer or source, revision=settings.revision)
-        if settings.weights == "random":
-            config = AutoConfig.from_pretrained(source, revision=settings.revision)
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(0)
-                model = AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
-        else:
-            model = AutoModelForSeq2SeqLM.from_pretrained(
-                source, revision=settings.revision, dtype=torch.float32, use_safetensors=True
-            )
-    except (OSError, ValueError, KeyError) as error:
-        raise explain_failure(settings, error) from error
+    tokenizer = load_tokenizer(settings.tokenizer or source, settings)
+    model = load_model(source, settings)
     find_family(model)
     model.requires_grad_(False)
     model.eval()
@@ -60,15 +53,75 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
     return Base(settings.name, model, tokenizer, device, fingerprint_model(model))
 
 
-def explain_failure(settings: BaseSettings, error: Exception) -> ModelError:
-    """The error that tells a user what to do about a model that would not load."""
-    first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(settings.name).is_dir():
-        return ModelError(f"The folder {settings.name} holds no usable model: {first_line}")
-    return HubError(
-        f"Base model {settings.name!r} is no local folder and could not be had from the model hub "
-        f"({first_line}); name a local copy with --set base.name=FOLDER."
-    )
+def load_model(source: str, settings: BaseSettings) -> Any:
+    """The model in single precision, from safetensors where there are some, else from checked pickles."""
+    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+
+    with explain_failures(source, settings.revision, key="base.name"):
+        if settings.weights == "trained":
+            return AutoModelForSeq2SeqLM.from_pretrained(
+                source, revision=settings.revision, dtype=torch.float32
+            )
+        config = AutoConfig.from_pretrained(source, revision=settings.revision)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
+
+
+def load_tokenizer(source: str, settings: BaseSettings) -> Any:
+    """The tokenizer of a folder or hub name."""
+    from transformers import AutoTokenizer
+
+    with explain_failures(source, settings.revision, key="base.tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision)
+    check_tokenizer(tokenizer, source)
+    return tokenizer
+
+
+def check_tokenizer(tokenizer: Any, source: str) -> None:
+    """Refuse the tokenizer without a vocabulary that transformers makes up where it finds no files of one.
+
+    Raises: ModelError: nothing of a line of code is left after encoding and decoding it.
+    """
+    ids = tokenizer("def f(x): return x", add_special_tokens=False)["input_ids"]
+    if not tokenizer.decode(ids, skip_special_tokens=True).strip():
+        raise ModelError(
+            f"{source} holds no usable tokenizer; name one that fits with --set base.tokenizer=FOLDER."
+        )
+
+
+@contextmanager
+def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator[None]:
+    """Turn what transformers raises about a folder or hub name into one line that says what to do.
+
+    Raises: HubError: not local, and not to be had from the hub. ModelError: local and not usable.
+    """
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the hub client's HTTP library
+
+    try:
+        if not Path(source).is_dir():
+            ask_hub(source, revision)
+        yield
+    except (OSError, ValueError, KeyError, SafetensorError, HTTPError) as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if Path(source).is_dir():
+            raise ModelError(f"The folder {source} holds nothing usable as {key}: {reason}") from error
+        raise HubError(
+            f"{source!r} is no local folder and could not be had from the model hub ({reason}); "
+            f"name a local copy with --set {key}=FOLDER."
+        ) from error
+
+
+def ask_hub(name: str, revision: str | None) -> None:
+    """Fail quickly where the hub cannot be reached: loading would repeat its requests for a minute.
+
+    A name that lies in the hub client's cache, or its offline mode, needs no hub.
+    """
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+
+    cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
+    if not cached and not constants.HF_HUB_OFFLINE:
+        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
 
 
 def choose_device(name: str) -> torch.device:

@@ -32,6 +32,7 @@ def render_analysis(results: Results) -> str:
         "Forgetting is F = mean over earlier tasks of (best score since its own training - final score), in "
         "the metric's unit. *structural* marks what the schedule alone decides: with a component per task, "
         "training a later task cannot touch an earlier one. Such cells are proven, not found.",
+        *list_missing_forgetting(results),
         "## R, task by task",
         *(render_table(build_matrix_table(results, method)) for method in results["methods"]),
         "## Metrics",
@@ -47,8 +48,8 @@ def render_analysis(results: Results) -> str:
         "## Data",
         *describe_data(results),
         "## Reproduce",
-        f"`codestrata run runs/{results['run']}/settings.toml` on the same machine and thread count repeats "
-        f"every prediction. Settings fingerprint `{results['settings_fingerprint']}`.",
+        "`codestrata run settings.toml`, with the file beside this one, on the same machine and thread count "
+        f"repeats every prediction. Settings fingerprint `{results['settings_fingerprint']}`.",
         describe_environment(results["environment"]),
     ]
     return "\n\n".join(sections) + "\n"
@@ -116,15 +117,26 @@ def write_isolation_findings(results: Results) -> Iterator[str]:
 
 
 def list_metric_notes(results: Results) -> Iterator[tuple[str, str]]:
-    """Each metric's definition, the implementation used, and why it is missing where it is."""
+    """Each metric's definition, the implementation used, and why it or a part of it is missing."""
     for name, text in results["metrics"].items():
         scores = [cell["scores"][name] for cell in results["base"]["cells"]]
         variants = {score["variant"] for score in scores if score["variant"]}
-        reasons = {score["reason"] for score in scores if score["value"] is None}
-        yield (
-            name,
-            "; ".join([text, *sorted(variants), *(f"not computed: {reason}" for reason in sorted(reasons))]),
-        )
+        reasons = {
+            score["reason"] if score["value"] is not None else f"not computed: {score['reason']}"
+            for score in scores
+            if score["reason"]
+        }
+        yield name, "; ".join([text, *sorted(variants), *sorted(reasons)])
+
+
+def list_missing_forgetting(results: Results) -> list[str]:
+    """Why forgetting is missing from the comparison, where it is."""
+    metric = results["headline_metric"]
+    found = [
+        entry["continual"][metric]["forgetting"] for method in results["methods"] for entry in method["seeds"]
+    ]
+    reasons = sorted({value["reason"] for value in found if value["value"] is None})
+    return [f"Forgetting was not computed: {reason}" for reason in reasons]
 
 
 def list_memory_counters(results: Results) -> list[str]:
@@ -145,11 +157,12 @@ def describe_data(results: Results) -> Iterator[str]:
         counts = ", ".join(f"{count} {split}" for split, count in task["examples"].items())
         dropped = "; ".join(f"{count} {reason}" for reason, count in task["dropped"].items()) or "none"
         cut = task["truncated"]
+        notes = "".join(f"; {note}" for note in task["notes"])
         yield (
             f"**{task['name']}** ({task['language']}): {counts}; trained on `{task['objective']}`, evaluated "
             f"on `{task['evaluation_objective']}`; dropped: {dropped}; cut to the limit in training: "
             f"{cut['train_prompts']} prompts, {cut['train_targets']} targets; "
-            f"fingerprint `{task['fingerprint'][:16]}`."
+            f"fingerprint `{task['fingerprint'][:16]}`{notes}."
         )
 
 

@@ -91,26 +91,29 @@ def write_final(method: Mapping[str, Any], task: str, split: str, metric: str) -
 
 def write_scores(scores: Sequence[Mapping[str, Any]]) -> str:
     """One score with its interval, or the mean of several with their range."""
-    values = [score["value"] for score in scores if score["value"] is not None]
-    if not values:
-        return MISSING
-    if len(values) > 1:
-        return (
-            f"{sum(values) / len(values):.3f} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)"
-        )
-    interval = scores[0]["interval"]
-    text = f"{values[0]:.3f}"
+    measured = [score for score in scores if score["value"] is not None]
+    if len(measured) != 1:
+        return write_mean([score["value"] for score in measured])
+    interval = measured[0]["interval"]
+    text = write_mean([measured[0]["value"]])
     return text if interval is None else f"{text} [{interval['low']:.3f}, {interval['high']:.3f}]"
 
 
-def write_forgetting(method: Mapping[str, Any], metric: str) -> str:
-    """F over the seeds; ``0 by construction`` is said where the schedule decides it."""
-    found = [entry["continual"][metric]["forgetting"] for entry in method["seeds"]]
-    values = [value["value"] for value in found if value["value"] is not None]
+def write_mean(values: Sequence[float]) -> str:
+    """The mean; over several seeds with their range."""
     if not values:
         return MISSING
-    mean = sum(values) / len(values)
-    return f"{mean:.3f} (structural)" if found[0]["structural"] else f"{mean:.3f}"
+    text = f"{sum(values) / len(values):.3f}"
+    if len(values) == 1:
+        return text
+    return f"{text} ({min(values):.3f} to {max(values):.3f}, {len(values)} seeds)"
+
+
+def write_forgetting(method: Mapping[str, Any], metric: str) -> str:
+    """F over the seeds, marked where the schedule alone decides it."""
+    found = [entry["continual"][metric]["forgetting"] for entry in method["seeds"]]
+    text = write_mean([value["value"] for value in found if value["value"] is not None])
+    return f"{text} (structural)" if found[0]["structural"] else text
 
 
 def write_costs(method: Mapping[str, Any]) -> tuple[str, ...]:

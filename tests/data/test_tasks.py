@@ -71,9 +71,8 @@ def test_without_train_and_test_repositories_are_held_out(write_lines, partition
     train, validation, test = groups_of(task)
     assert not train & validation
     assert not (train | validation) & test
-    assert task.dropped == {
-        "note: no train and test partitions in the data, split by repository instead": 200
-    }
+    assert task.dropped == {}
+    assert task.notes == ("no train and test partitions in the data: split by repository instead",)
     assert load_task(make_settings(path)) == task
     assert groups_of(load_task(make_settings(path, seed=1))) != groups_of(task)
 
@@ -87,7 +86,7 @@ def test_a_split_does_not_depend_on_the_order_of_records(write_lines):
 def test_without_repositories_records_are_held_out(write_lines):
     task = load_task(make_settings(write_lines("a.jsonl", *map(make_row, range(100)))))
     assert split_sizes(task) == (72, 8, 20)
-    assert task.dropped == {"note: no train and test partitions in the data, split by record instead": 100}
+    assert task.notes == ("no train and test partitions in the data: split by record instead",)
 
 
 def test_limits_take_a_seeded_sample(write_lines):

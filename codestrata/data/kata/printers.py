@@ -232,18 +232,26 @@ def print_value(value: Any, language: str) -> str:
 def print_tests(cases: Sequence[tuple[Any, Any]], language: str) -> str:
     """Source code that raises unless ``f`` maps every argument to its expected value."""
     if language == "python":
-        return "\n".join(f"assert f({argument!r}) == {expected!r}" for argument, expected in cases)
+        return "\n".join(f"assert f({argument!r}) {ask_python(expected)}" for argument, expected in cases)
     return TEST_HELPERS[language] + "\n".join(
         f"check(f({print_value(argument, language)}), {print_value(expected, language)})"
         for argument, expected in cases
     )
 
 
+def ask_python(expected: Any) -> str:
+    """How Python compares with the value: ``is`` for ``None`` and flags, because 1 equals ``True``."""
+    return f"{'is' if expected is None or isinstance(expected, bool) else '=='} {expected!r}"
+
+
 TEST_HELPERS: Mapping[str, str] = {
     "javascript": (
+        "function show(value) {\n"  # JSON alone would write NaN and Infinity as null
+        '  return JSON.stringify(value, (_, x) => typeof x === "number" && !isFinite(x) ? `${x}` : x);\n'
+        "}\n"
         "function check(found, expected) {\n"
-        "  if (found === undefined || JSON.stringify(found) !== JSON.stringify(expected)) {\n"
-        '    throw new Error(JSON.stringify(found) + " is not " + JSON.stringify(expected));\n'
+        "  if (found === undefined || show(found) !== show(expected)) {\n"
+        '    throw new Error(show(found) + " is not " + show(expected));\n'
         "  }\n"
         "}\n"
     ),

@@ -11,7 +11,7 @@ What this does not do: print programs or statements (``printers``, ``phrases``).
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -128,18 +128,25 @@ def build_example(problem: Problem, language: str, *, phrasing: int = 0) -> Exam
     )
 
 
-def choose_problems(seed: int, counts: dict[Split, int]) -> dict[Split, list[Problem]]:
+def choose_problems(seed: int, counts: Mapping[Split, int]) -> Mapping[Split, tuple[Problem, ...]]:
     """The first problems of a seed's walk, as many of each split as asked for."""
-    chosen: dict[Split, list[Problem]] = {split: [] for split in counts}
-    missing = sum(counts.values())
+    return collect_problems(seed, tuple(counts.items()))
+
+
+@lru_cache(maxsize=2)  # the tasks of a run differ in language and share their problems
+def collect_problems(seed: int, counts: tuple[tuple[Split, int], ...]) -> Mapping[Split, tuple[Problem, ...]]:
+    """``choose_problems`` with arguments that can be remembered."""
+    wanted = dict(counts)
+    chosen: dict[Split, list[Problem]] = {split: [] for split in wanted}
+    missing = sum(wanted.values())
     for problem in draw_problems(seed):
         if not missing:
             break
         split = problem.split
-        if split in chosen and len(chosen[split]) < counts[split]:
+        if split in chosen and len(chosen[split]) < wanted[split]:
             chosen[split].append(problem)
             missing -= 1
-    return chosen
+    return {split: tuple(problems) for split, problems in chosen.items()}
 
 
 def load_kata(settings: TaskSettings) -> Task:

@@ -143,7 +143,7 @@ def draw_step(rng: Random, element: ElementKind) -> Step:
         return Step("keep", test=draw_call(rng, TESTS[element]))
     if roll < 0.6:
         return Step("stop", test=draw_call(rng, TESTS[element]))
-    if roll < 0.88:
+    if roll < 0.93:
         return Step("change", change=draw_call(rng, CHANGES[element]))
     return Step("change", test=draw_call(rng, TESTS[element]), change=draw_call(rng, CHANGES[element]))
 
@@ -153,13 +153,13 @@ def draw_program(rng: Random) -> Program:
     element: ElementKind = pick(rng, ("number", "number", "number", "character", "word", "word"))
     current: ElementKind = element
     steps = []
-    for _ in range(pick(rng, (0, 1, 1, 1, 2, 2, 2, 2, 3))):
+    for _ in range(pick(rng, (0, 1, 1, 1, 1, 1, 2, 2, 2))):
         step = draw_step(rng, current)
         steps.append(step)
         current = "number" if step.verb == "measure" else current
     result: Result = pick(rng, [result for result in RESULTS if current in result.elements])
-    arranges = bool(ARRANGEMENTS[element]) and rng.random() < 0.2
-    finishes = result.gives == "number" and rng.random() < 0.3
+    arranges = bool(ARRANGEMENTS[element]) and rng.random() < 0.12
+    finishes = result.gives == "number" and rng.random() < 0.2
     return Program(
         element=element,
         arrangement=draw_call(rng, ARRANGEMENTS[element]) if arranges else None,

@@ -1,0 +1,121 @@
+"""Exit codes, help, and where errors go."""
+
+import subprocess
+import sys
+
+import pytest
+
+from codestrata import errors
+from codestrata.cli import inspecting
+from codestrata.cli.main import build_app, main
+
+COMMANDS = ("run", "list", "show", "methods", "generate", "pretrain")
+
+
+def call_apart(statement):
+    """Run a statement in a new interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", statement], capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], *([name, "--help"] for name in COMMANDS)])
+def test_help_is_data(call, arguments):
+    code, out, err = call(*arguments)
+    assert code == 0
+    assert "Usage" in out
+    assert err == ""
+
+
+def test_help_lists_every_command(call):
+    _, out, _ = call("--help")
+    for name in COMMANDS:
+        assert name in out
+
+
+def test_every_command_and_option_says_what_it_does(call):
+    names = [command.name for command in build_app().registered_commands]
+    assert names == list(COMMANDS)
+    assert all(command.callback.__doc__ for command in build_app().registered_commands)
+
+
+def test_help_imports_nothing_heavy():
+    statement = (
+        "import sys; from codestrata.cli.main import main; code = main(['--help']); "
+        "heavy = {'torch', 'transformers', 'peft', 'datasets', 'scipy'}; "
+        "print(code, *heavy & set(sys.modules))"
+    )
+    assert call_apart(statement).splitlines()[-1] == "0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--bogus"],
+        ["bogus"],
+        ["run", "--bogus"],
+        ["run", "--set"],
+        ["run", "a.toml", "b.toml"],
+        ["show"],
+        ["generate", "--run", "x"],
+    ],
+)
+def test_misuse_of_the_command_line_is_2_without_a_traceback(call, arguments):
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+def test_what_is_wrong_with_the_command_line_is_said(call):
+    _, out, err = call("run", "--bogus")
+    assert "No such option: --bogus" in err
+    assert out == ""
+
+
+def test_the_version_is_that_of_the_package(call):
+    from importlib.metadata import version
+
+    assert call("--version") == (0, version("codestrata") + "\n", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.SettingsError("x"), 2),
+        (errors.RunError("x"), 2),
+        (errors.DataError("x"), 1),
+        (errors.HubError("x"), 1),
+        (errors.IsolationError("x"), 1),
+        (errors.TrainingError("x"), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_errors_have_exit_codes_and_one_line_on_stderr(call, monkeypatch, tmp_path, error, code):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(inspecting, "list_runs", fail)
+    found, out, err = call("list", "--runs", tmp_path)
+    assert found == code
+    assert out == ""
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0] == "error: x" if code != 130 else lines[0].startswith("interrupted: ")
+
+
+def test_brackets_in_a_message_are_text(call, monkeypatch, tmp_path):
+    def fail(_):
+        raise errors.DataError("expected [red] and [/x]", path="a.jsonl", line=3)
+
+    monkeypatch.setattr(inspecting, "list_runs", fail)
+    assert "error: a.jsonl:3: expected [red] and [/x]" in call("list", "--runs", tmp_path)[2]
+
+
+def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch, tmp_path):
+    def fail(_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(inspecting, "list_runs", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["list", "--runs", str(tmp_path)])

@@ -1,0 +1,208 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from codestrata.errors import HubError, ModelError
+from codestrata.models.fingerprints import fingerprint_model
+from codestrata.models.loading import choose_device, count_parameters, load_base
+from codestrata.settings import BaseSettings
+
+CPU = torch.device("cpu")
+
+
+def load(folder, **values):
+    return load_base(BaseSettings(name=str(folder), **values), CPU)
+
+
+@pytest.fixture
+def folder(tiny_base_folder, tmp_path):
+    """A copy of the tiny base's folder, to be damaged."""
+    return shutil.copytree(tiny_base_folder, tmp_path / "mine")
+
+
+def test_a_loaded_base_is_frozen_and_in_evaluation_mode(tiny_base_folder):
+    base = load(tiny_base_folder)
+    assert base.name == str(tiny_base_folder)
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+    assert {parameter.dtype for parameter in base.model.parameters()} == {torch.float32}
+    assert base.device == CPU
+    assert base.fingerprint == fingerprint_model(base.model) == load(tiny_base_folder).fingerprint
+    assert len(base.tokenizer) == base.model.config.vocab_size
+
+
+def test_other_weights_have_another_fingerprint(folder, tiny_base_folder):
+    base = load(folder)
+    with torch.no_grad():
+        base.model.shared.weight[0, 0] += 1
+    base.model.save_pretrained(folder)
+    assert load(folder).fingerprint != load(tiny_base_folder).fingerprint
+
+
+def test_the_tokenizer_may_come_from_elsewhere(folder, tiny_base_folder):
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+    # transformers would make up an empty tokenizer, and every text would become unknown tokens
+    with pytest.raises(ModelError, match=r"no usable tokenizer; .* --set base\.tokenizer="):
+        load(folder)
+    base = load(folder, tokenizer=str(tiny_base_folder))
+    assert base.tokenizer("x")["input_ids"] == load(tiny_base_folder).tokenizer("x")["input_ids"]
+
+
+def test_random_weights_are_not_those_in_the_folder(folder):
+    trained = load(folder)
+    with torch.no_grad():
+        trained.model.shared.weight += 1
+    trained.model.save_pretrained(folder)
+    assert load(folder, weights="random").fingerprint != load(folder).fingerprint
+
+
+def test_random_weights_need_no_weights_file(folder, tiny_base_folder):
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    base = load(folder, weights="random")
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(6)
+    assert load(folder, weights="random").fingerprint == base.fingerprint
+    assert count_parameters(base.model) == count_parameters(load(tiny_base_folder).model)
+    assert not base.model.training
+    assert not any(parameter.requires_grad for parameter in base.model.parameters())
+
+
+@pytest.mark.parametrize(
+    "name", ["nobody-here/nothing-at-all", "no/such/folder", "/no/such/folder"], ids=["hub", "odd", "path"]
+)
+def test_a_base_that_cannot_be_had_is_one_line_with_a_remedy(name, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no attempts, no waiting
+    with pytest.raises(HubError) as caught:
+        load(name)
+    message = str(caught.value)
+    assert repr(name) in message
+    assert "--set base.name=" in message
+    assert "\n" not in message
+
+
+def remove_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def remove_everything(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def damage_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"not tensors" * 99)
+
+
+def cut_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def damage_config(folder):
+    (folder / "config.json").write_text("{")
+
+
+def damage_tokenizer(folder):
+    (folder / "tokenizer.json").write_text('{"a": 1}')
+
+
+def change_family(folder):
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+
+
+def change_to_unsupported_family(folder):
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    small = {"encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
+    config = BartConfig(
+        vocab_size=50,
+        d_model=8,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        **small,
+        max_position_embeddings=16,
+    )
+    BartForConditionalGeneration(config).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove_weights,
+        remove_everything,
+        damage_weights,
+        cut_weights,
+        damage_config,
+        damage_tokenizer,
+        change_family,
+        change_to_unsupported_family,
+    ],
+)
+def test_a_folder_without_a_usable_model_is_refused(damage, folder):
+    damage(folder)
+    with pytest.raises(ModelError) as caught:
+        load(folder)
+    assert not isinstance(caught.value, HubError)
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value) or "model type 'bart'" in str(caught.value)
+
+
+def test_weights_that_are_not_safetensors_are_not_unpickled(folder):
+    state = load(folder).model.state_dict()
+    remove_weights(folder)
+    torch.save(state, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError):
+        load(folder)
+
+
+@pytest.fixture
+def present(monkeypatch):
+    """Pretends that these devices are there."""
+
+    def pretend(*, cuda=False, mps=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        ({}, "cpu"),
+        ({"mps": True}, "mps"),
+        ({"cuda": True}, "cuda"),
+        ({"cuda": True, "mps": True}, "cuda"),
+    ],
+)
+def test_auto_takes_the_best_that_is_there(there, chosen, present):
+    present(**there)
+    assert choose_device("auto") == torch.device(chosen)
+    assert choose_device("cpu") == CPU
+
+
+def test_a_named_device_is_taken(present):
+    present(cuda=True, mps=True)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    assert choose_device("mps") == torch.device("mps")
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "tpu"])
+def test_a_device_that_is_not_there_is_refused(name, present):
+    present()
+    with pytest.raises(ModelError, match=f"Device '{name}' is not available here. Found: cpu."):
+        choose_device(name)
+
+
+def test_tied_parameters_count_once(build_tiny_t5):
+    tied = build_tiny_t5()
+    by_hand = 64 * 16  # the embedding is also the output
+    block = 4 * 16 * 16 + 2 * 16 * 32 + 2 * 16  # attention, feed forward, two norms
+    cross = 4 * 16 * 16 + 16
+    by_hand += 2 * block + 2 * (block + cross) + 2 * 16 + 2 * 32 * 4  # final norms, relative positions
+    assert count_parameters(tied) == by_hand

@@ -1,0 +1,204 @@
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from codestrata.data.batches import encode_texts
+from codestrata.data.kata.problems import build_example as build_kata_example
+from codestrata.data.kata.problems import choose_problems
+from codestrata.generation import Completion, build_completion, generate
+from codestrata.models.pocket import build_tokenizer
+from codestrata.settings import DecodingSettings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def texts():
+    problems = choose_problems(0, {"train": 60})["train"]
+    examples = [build_kata_example(problem, "python") for problem in problems]
+    return [text for example in examples for text in (example.prompt, example.target)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(texts):
+    return build_tokenizer(texts)
+
+
+@pytest.fixture(scope="module")
+def model(build_tiny_t5, tokenizer):
+    """A random T5 that talks: larger weights than at birth, so that its answers differ between prompts."""
+    model = build_tiny_t5(vocab_size=len(tokenizer))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(3)
+        model.shared.weight[tokenizer.eos_token_id] *= 1.5  # so that some answers end
+    return model
+
+
+@pytest.fixture(scope="module")
+def prompts(texts):
+    return texts[:24:2]
+
+
+@pytest.fixture
+def ask(model, tokenizer):
+    def ask(prompts, *, report=None, max_prompt_tokens=512, model=model, **values):
+        settings = DecodingSettings(**{"max_new_tokens": 12, "batch_size": 5, **values})
+        return generate(
+            model,
+            tokenizer,
+            prompts,
+            settings,
+            max_prompt_tokens=max_prompt_tokens,
+            device=CPU,
+            report=report,
+        )
+
+    return ask
+
+
+def decode_by_hand(model, tokenizer, prompt, limit):
+    """Greedy decoding without cache, batches or transformers' ``generate``."""
+    (ids,) = encode_texts([prompt], tokenizer)
+    answer = [model.config.decoder_start_token_id]
+    with torch.inference_mode():
+        while len(answer) <= limit:
+            logits = model(
+                input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([answer]), use_cache=False
+            ).logits
+            answer.append(int(logits[0, -1].argmax()))
+            if answer[-1] == model.config.eos_token_id:
+                break
+    return answer[1:]
+
+
+def test_greedy_completions_are_those_decoded_by_hand_in_the_prompts_order(ask, model, tokenizer, prompts):
+    completions = ask(prompts)
+    by_hand = [decode_by_hand(model, tokenizer, prompt, 12) for prompt in prompts]
+    assert [completion.tokens for completion in completions] == [len(ids) for ids in by_hand]
+    assert [completion.text for completion in completions] == [
+        tokenizer.decode([token for token in ids if token != 1], skip_special_tokens=True) for ids in by_hand
+    ]
+    assert [completion.finished for completion in completions] == [ids[-1] == 1 for ids in by_hand]
+    assert len({completion.text for completion in completions}) > len(prompts) // 2
+    assert {completion.finished for completion in completions} == {True, False}
+
+
+def test_repetition_gives_equal_completions(ask, prompts):
+    assert ask(prompts) == ask(prompts)
+
+
+def test_order_follows_the_prompts(ask, prompts):
+    forwards, backwards = ask(prompts), ask(prompts[::-1])
+    assert forwards == backwards[::-1]
+    assert ask([prompts[3], prompts[0], prompts[3]]) == [forwards[3], forwards[0], forwards[3]]
+
+
+@pytest.mark.parametrize(
+    "values", [{}, {"temperature": 1.0}, {"beams": 2}], ids=["greedy", "sampling", "beams"]
+)
+def test_random_states_are_neither_used_nor_changed(values, ask, prompts):
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        random.seed(seed)
+        before = torch.get_rng_state(), random.getstate()
+        found.append(ask(prompts, **values))
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert random.getstate() == before[1]
+    assert found[0] == found[1]
+
+
+def test_sampling_follows_its_seed(ask, prompts):
+    greedy = ask(prompts)
+    first = ask(prompts, temperature=1.0, seed=0)
+    assert first == ask(prompts, temperature=1.0, seed=0)
+    assert first != ask(prompts, temperature=1.0, seed=1)
+    assert first != greedy
+    assert ask(prompts, seed=1) == greedy
+
+
+def test_dropout_is_off_whatever_mode_the_model_was_in(ask, model, prompts):
+    expected = ask(prompts)
+    model.train()
+    assert ask(prompts) == expected
+    assert not model.training
+
+
+@pytest.fixture
+def batches(model, monkeypatch):
+    """The input ids and masks of every batch that is decoded."""
+    seen = []
+    decode = model.generate
+
+    def spy(**arguments):
+        seen.append((arguments["input_ids"], arguments["attention_mask"]))
+        return decode(**arguments)
+
+    monkeypatch.setattr(model, "generate", spy)
+    return seen
+
+
+def test_batches_are_cut_from_prompts_sorted_by_length(ask, batches, tokenizer, prompts):
+    reports = []
+    ask(prompts, report=reports.append)
+    lengths = [int(length) for _, mask in batches for length in mask.sum(1)]
+    assert lengths == sorted(map(len, encode_texts(prompts, tokenizer)))
+    assert [len(ids) for ids, _ in batches] == [5, 5, 2]
+    assert reports == [5, 10, 12]
+    for ids, mask in batches:
+        assert ids.shape[1] == int(mask.sum(1).max())
+        assert torch.equal(ids == tokenizer.pad_token_id, mask == 0)
+
+
+def test_batch_composition_depends_on_prompts_and_settings_alone(ask, batches, prompts):
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        ask(prompts)
+    first, second = batches[:3], batches[3:]
+    assert all(torch.equal(one[0], other[0]) for one, other in zip(first, second, strict=True))
+
+
+def test_padding_does_not_change_greedy_answers(ask, prompts):
+    assert ask(prompts, batch_size=1) == ask(prompts, batch_size=64)
+
+
+def test_long_prompts_are_cut(ask, batches, prompts, tokenizer):
+    ask(prompts, max_prompt_tokens=6)
+    shown = [row[mask == 1].tolist() for ids, masks in batches for row, mask in zip(ids, masks, strict=True)]
+    assert sorted(shown) == sorted(ids[:6] for ids in encode_texts(prompts, tokenizer))
+
+
+def test_the_length_limit_counts_answers_without_the_start_token(ask, prompts):
+    for completion in ask(prompts, max_new_tokens=3):
+        assert completion.tokens == 3 or (completion.finished and completion.tokens < 3)
+
+
+def test_banned_repetitions_do_not_occur(ask, prompts, tokenizer):
+    def repeats(completions):
+        rows = [tokenizer(completion.text)["input_ids"] for completion in completions]
+        return [len(row) - len(set(row)) for row in rows]
+
+    assert max(repeats(ask(prompts))) > 0
+    assert max(repeats(ask(prompts, no_repeat_ngram=1))) < max(repeats(ask(prompts)))
+
+
+def test_no_prompts(ask):
+    assert ask([]) == []
+
+
+ENDING = SimpleNamespace(config=SimpleNamespace(eos_token_id=1))
+
+
+@pytest.mark.parametrize(
+    ("tail", "finished", "tokens"),
+    [([], False, 0), ([1], True, 1), ([1, 0, 0], True, 1), ([1, 40, 41], True, 1), ([0], False, 1)],
+)
+def test_finished_means_that_the_end_token_came(tail, finished, tokens, tokenizer):
+    (ids,) = encode_texts(["sum of xs"], tokenizer)
+    ids = ids[:-1]
+    completion = build_completion(ids + tail, ENDING, tokenizer)
+    assert completion == Completion("sum of xs", finished, len(ids) + tokens)
