@@ -43,20 +43,24 @@ def choose_component(run: RunDirectory, task: str, method: str | None) -> Choice
     if not names:
         raise RunError(f"Run {run.name!r} trained no component that could answer.")
     scored = [
-        (read_final_score(results, trained[name], entry, task), name, entry["seed"])
+        (score, name, entry["seed"])
         for name in names
         for entry in trained[name]["seeds"]
+        if (score := read_final_score(results, entry, task)) is not None
     ]
+    if not scored:
+        raise RunError(
+            f"Run {run.name!r} has no score of {task!r} to choose a component by: name a --method."
+        )
     _, name, seed = max(scored, key=lambda row: row[0])
     return Choice(method=name, seed=seed, task=task)
 
 
-def read_final_score(results: Any, method: Any, entry: Any, task: str) -> float:
-    """The headline score on the task once the sequence was over; -1 where it was not measured."""
-    value = entry["R"]["test"][results["headline_metric"]][-1][
-        [t["name"] for t in results["tasks"]].index(task)
-    ]
-    return -1.0 if value is None else float(value)
+def read_final_score(results: Any, entry: Any, task: str) -> float | None:
+    """The headline score on the task once the sequence was over; ``None`` where it was not measured."""
+    column = [loaded["name"] for loaded in results["tasks"]].index(task)
+    value: float | None = entry["R"]["test"][results["headline_metric"]][-1][column]
+    return value
 
 
 def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: str = "auto") -> list[str]:

@@ -118,6 +118,7 @@ def describe_loaded_task(lab: Lab, task: Task) -> dict[str, Any]:
     """The task with its fingerprint and what was cut from its training examples."""
     encoded = lab.encoded[task.name]
     truncated = {"train_prompts": encoded.truncated_prompts, "train_targets": encoded.truncated_targets}
+    truncated["test_prompts"] = lab.cut_prompts[task.name]
     return describe_task(task, fingerprint_task(task), truncated)
 
 
@@ -209,6 +210,8 @@ def train_task(
     name = name_component(method, task)
     if name not in component.names:
         component.attach(name, seed=seed)
+    component.deactivate()
+    before = fingerprint_model(lab.base.model)
     learning_rate = choose_learning_rate(method, lab.settings)
     label = label_walk(lab, method, seed)
     with lab.clock("training"):
@@ -225,12 +228,13 @@ def train_task(
         )
     component.deactivate()
     after = fingerprint_model(lab.base.model)
-    if after != lab.base.fingerprint:
+    if not before == after == lab.base.fingerprint:
         raise IsolationError(
-            f"Training {method.name!r} on {task.name!r} changed the frozen base: its fingerprint was "
-            f"{lab.base.fingerprint} and is {after}. The run's numbers cannot be trusted."
+            f"The frozen base changed: its fingerprint was {lab.base.fingerprint} as loaded, {before} before "
+            f"{method.name!r} was trained on {task.name!r}, and {after} afterwards. The run's numbers cannot "
+            "be trusted."
         )
-    return describe_fit(lab, run, method, component, task, seed, learning_rate, log, after)
+    return describe_fit(lab, run, method, component, task, seed, learning_rate, log, (before, after))
 
 
 def describe_fit(
@@ -242,7 +246,7 @@ def describe_fit(
     seed: int,
     learning_rate: float,
     log: FitLog,
-    fingerprint_after: str,
+    fingerprints: tuple[str, str],
 ) -> Training:
     """The record of a training, its tensors counted; their bytes on disk are known once they are written."""
     parameters = sum(p.numel() for p in component.parameters(name_component(method, task)).values())
@@ -265,8 +269,8 @@ def describe_fit(
         component_bytes=0,
         peak_memory_mib=log.peak_memory_mib,
         memory_counter=log.memory_counter,
-        base_fingerprint_before=lab.base.fingerprint,
-        base_fingerprint_after=fingerprint_after,
+        base_fingerprint_before=fingerprints[0],
+        base_fingerprint_after=fingerprints[1],
         base_dropout=lab.settings.training.base_dropout,
     )
 

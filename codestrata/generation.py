@@ -85,5 +85,11 @@ def build_completion(ids: list[int], model: Any, tokenizer: Any) -> Completion:
     end = model.config.eos_token_id
     finished = end in ids
     kept = ids[: ids.index(end)] if finished else ids
-    text = tokenizer.decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    # Sentinels are special tokens too, and part of an answer: only the frame around the text is dropped.
+    frame = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.cls_token_id, end}
+    text = tokenizer.decode(
+        [token for token in kept if token not in frame],
+        skip_special_tokens=False,
+        clean_up_tokenization_spaces=False,
+    )
     return Completion(text=text, finished=finished, tokens=len(kept) + finished)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from codestrata.data.batches import EncodedExamples, encode_examples
+from codestrata.data.batches import EncodedExamples, encode_examples, encode_texts
 from codestrata.data.tasks import load_task
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
@@ -20,12 +20,16 @@ from codestrata.settings import Settings
 
 @dataclass(frozen=True)
 class Lab:
-    """A frozen base and tasks, ready to work with; ``seconds`` is wall time so far, by phase."""
+    """A frozen base and tasks, ready to work with.
+
+    ``cut_prompts`` counts the evaluation prompts over the limit; ``seconds`` is wall time so far, by phase.
+    """
 
     settings: Settings
     base: Base
     tasks: tuple[Task, ...]
     encoded: Mapping[str, EncodedExamples]
+    cut_prompts: Mapping[str, int]
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -50,7 +54,7 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
     started = time.perf_counter()
     base = load_base(settings.base, choose_device(settings.device.name))
     progress.advance(1, settings.base.name)
-    tasks, encoded = [], {}
+    tasks, encoded, cut_prompts = [], {}, {}
     for number, section in enumerate(settings.tasks, start=2):
         task = load_task(section)
         tasks.append(task)
@@ -60,8 +64,18 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
             max_prompt_tokens=settings.training.max_prompt_tokens,
             max_target_tokens=settings.training.max_target_tokens,
         )
+        prompts = encode_texts([example.prompt for example in (*task.test, *task.unseen)], base.tokenizer)
+        cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
         progress.advance(number, section.name)
-    return Lab(settings, base, tuple(tasks), encoded, progress, {"loading": time.perf_counter() - started})
+    return Lab(
+        settings,
+        base,
+        tuple(tasks),
+        encoded,
+        cut_prompts,
+        progress,
+        {"loading": time.perf_counter() - started},
+    )
 
 
 def list_splits(task: Task) -> dict[SplitName, tuple[Example, ...]]:

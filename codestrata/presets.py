@@ -14,7 +14,7 @@ def pocket() -> Tree:
     """The embedded default: the shipped base learns kata in Python, then JavaScript, in minutes on a CPU."""
     task = {
         "source": "kata",
-        "train_examples": 2000,
+        "train_examples": 4000,
         "validation_examples": 100,
         "test_examples": 300,
         "unseen_examples": 60,
@@ -24,11 +24,11 @@ def pocket() -> Tree:
         "methods": ["base", "lora", "layers", "finetune"],
         "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
         "base": {"name": "pocket"},
-        "training": {"steps": 180, "batch_size": 24, "learning_rate": 3e-3},
-        "lora": {"rank": 16, "alpha": 32.0, "learning_rate": 1e-2},
-        "layers": {"placement": "decoder-top", "learning_rate": 5e-3},
+        "training": {"steps": 260, "batch_size": 24, "learning_rate": 3e-3, "decay": "cosine"},
+        "lora": {"rank": 16, "alpha": 32.0, "learning_rate": 7e-3},
+        "layers": {"placement": "both", "learning_rate": 1e-2},
         "weights": {"learning_rate": 3e-3},
-        "decoding": {"batch_size": 180, "max_new_tokens": 128},
+        "decoding": {"batch_size": 180, "max_new_tokens": 96},
     }
 
 
@@ -53,6 +53,8 @@ def founding() -> Tree:
             "learning_rate": 5e-4,
             "weight_decay": 0.01,
             "clip_norm": 1.0,
+            "warmup_fraction": 0.0,
+            "decay": "constant",
             "max_prompt_tokens": 512,
             "max_target_tokens": 512,
             "base_dropout": True,
@@ -61,7 +63,7 @@ def founding() -> Tree:
         "layers": {"placement": "encoder-top", "init": "scaled:0.01"},
         "decoding": {
             "batch_size": 8,
-            "max_new_tokens": 256,
+            "max_new_tokens": 512,
             "beams": 3,
             "temperature": 0.7,
             "no_repeat_ngram": 2,

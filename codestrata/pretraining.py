@@ -108,7 +108,7 @@ def pretrain_pocket(
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     record = {
-        "command": "codestrata pretrain pocket",
+        "command": f"codestrata pretrain pocket --out FOLDER --threads {torch.get_num_threads()}",
         "settings": asdict(settings),
         "data_fingerprint": hash_json([[example.prompt, example.target] for example in corpus]),
         "base_fingerprint": fingerprint_model(model),

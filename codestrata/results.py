@@ -19,7 +19,7 @@ RATES = ("exact_match", "syntax_pass", "pass@1")
 HEADLINES = ("pass@1", "bleu")
 """Which metric the comparison is about: the first that could be computed for the base on every task."""
 METRICS: Mapping[str, str] = {
-    "pass@1": "share of completions that run through their tests to the end (one greedy completion each)",
+    "pass@1": "share of completions that run through their tests to the end (one completion each)",
     "exact_match": "share of completions equal to the target, trailing white space aside",
     "bleu": "sacrebleu corpus BLEU / 100",
     "syntax_pass": "share of completions that tree-sitter parses without an error",
@@ -142,7 +142,8 @@ def describe_summary(matrix: np.ndarray, *, isolated: bool) -> dict[str, Any]:
         name: {
             "value": found.value,
             "reason": found.reason,
-            "structural": isolated and name in STRUCTURAL_WHEN_ISOLATED and found.value is not None,
+            # Another value than 0 would say that a recheck differed: that is a finding.
+            "structural": isolated and name in STRUCTURAL_WHEN_ISOLATED and found.value == 0,
         }
         for name, found in summarize_matrix(matrix).items()
     }

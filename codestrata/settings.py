@@ -54,7 +54,7 @@ class TaskSettings:
     source: Source = "kata"
     """``kata`` (generated), ``codesearchnet`` (hub or local records) or ``file`` (JSONL: prompt, target)."""
     path: str | None = None
-    """Local file or folder of records; null with ``codesearchnet`` means the hub."""
+    """Local file or folder, from the current directory; null with ``codesearchnet`` means the hub."""
     test_path: str | None = None
     """Local file of test records for ``file``; null holds test examples out of ``path``."""
     objective: Objective = "generate"
@@ -64,7 +64,7 @@ class TaskSettings:
     train_examples: int = 1000
     """Most examples to train on."""
     validation_examples: int = 100
-    """Most examples to validate on."""
+    """Most examples held out for choosing settings; a run keeps them apart and scores none of them."""
     test_examples: int = 300
     """Most examples to score."""
     unseen_examples: int = 0
@@ -78,6 +78,19 @@ class TaskSettings:
         check_range("tasks.validation_examples", self.validation_examples, low=0)
         check_range("tasks.test_examples", self.test_examples, low=1)
         check_range("tasks.unseen_examples", self.unseen_examples, low=0)
+        if self.path is not None and self.source == "kata":
+            raise SettingsError(
+                f"tasks.path is {self.path!r} for task {self.name!r}, but its source is kata, which reads no "
+                'file: set its source to "file" or "codesearchnet" too.'
+            )
+        if self.test_path is not None and self.source != "file":
+            raise SettingsError(f'tasks.test_path of task {self.name!r} goes with source = "file" only.')
+        objectives = {self.objective, self.evaluation_objective or self.objective}
+        if self.source != "codesearchnet" and objectives != {"generate"}:
+            raise SettingsError(
+                f"Task {self.name!r} has prompts and targets of its own (source = {self.source!r}): an "
+                'objective other than "generate" goes with source = "codesearchnet" only.'
+            )
         if self.unseen_examples and self.source != "kata":
             raise SettingsError(
                 f"tasks.unseen_examples is {self.unseen_examples} for task {self.name!r}: only source = "
@@ -356,6 +369,10 @@ def convert(value: Any, hint: Any, path: str) -> Any:
             raise SettingsError(describe_unknown(path, str(value), arguments))
         return value
     if origin is tuple:
+        if isinstance(value, str):  # as in --set methods=lora,layers
+            value = [parse_value(part.strip()) for part in value.split(",")]
+        elif isinstance(value, int):
+            value = [value]
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{path} is {value!r}: expected a list.")
         return tuple(convert(item, arguments[0], f"{path}.{index}") for index, item in enumerate(value))

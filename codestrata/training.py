@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -74,8 +75,9 @@ def fit(
 ) -> FitLog:
     """Train one resident component in place; it is the active one afterwards, in evaluation mode.
 
-    Dropout inside the component is on, dropout of the frozen base only with ``settings.base_dropout``. The
-    order of examples and all random draws follow from ``seed``; the caller's random state is left as it was.
+    Dropout inside the component is on, dropout of the frozen base only with ``settings.base_dropout`` (a
+    component that replaces the base's weights adds no modules, so that its dropout is the base's). The order
+    of examples and all random draws follow from ``seed``; the caller's random state is left as it was.
 
     Raises: TrainingError: no examples, or a loss that is not finite (the step and the examples are named).
     """
@@ -210,7 +212,8 @@ class MemoryGauge:
     """The most memory that a device's own counter saw since the gauge was made; ``counter`` names it.
 
     CUDA keeps a peak of its allocator. Apple's MPS keeps none, so its allocation is read after every step. On
-    the CPU the system keeps the whole process's largest resident size since it started.
+    the CPU it is the whole process's largest resident size: since the gauge was made on Linux, which can
+    reset it, else since the process started.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -219,9 +222,11 @@ class MemoryGauge:
         self.counter = {
             "cuda": "torch.cuda.max_memory_allocated",
             "mps": "torch.mps.driver_allocated_memory after every step",
-        }.get(device.type, "getrusage ru_maxrss of the process")
+        }.get(device.type, "VmHWM of the process, reset before the training")
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
+        elif device.type == "cpu" and not reset_process_peak():
+            self.counter = "getrusage ru_maxrss: the process's peak since it started"
 
     def sample(self) -> None:
         """Read a counter that keeps no peak of its own."""
@@ -232,10 +237,29 @@ class MemoryGauge:
         """MiB; ``None`` where the system has no such counter."""
         if self._device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._device) / 2**20
-        return self._largest_bytes / 2**20 if self._device.type == "mps" else measure_process_peak()
+        if self._device.type == "mps":
+            return self._largest_bytes / 2**20
+        return read_status_peak() if self.counter.startswith("VmHWM") else read_usage_peak()
 
 
-def measure_process_peak() -> float | None:
+def reset_process_peak() -> bool:
+    """Start Linux's peak of the process's resident size anew; False where that cannot be done."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def read_status_peak() -> float | None:
+    """Linux's VmHWM, the process's largest resident size since it was last reset, in MiB."""
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return None
+
+
+def read_usage_peak() -> float | None:
     """The process's largest resident size since it started, in MiB; ``None`` on Windows."""
     try:
         import resource

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pytest
 
 from codestrata.settings import Settings, build_settings
 from codestrata.store import RunDirectory
+
+# Before torch is first imported, and for subprocesses: tiny models are slower on several threads, and much
+# slower where the machine has other work.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

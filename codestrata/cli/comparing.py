@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 
 from codestrata.cli.display import LiveProgress, console, render
 from codestrata.errors import SettingsError
@@ -52,9 +53,8 @@ def run(
     if as_json:
         typer.echo(json.dumps(results))
         return
-    if not quiet:
-        for table in list_summary_tables(results):
-            console().print(render(table))
+    for table in list_summary_tables(results):
+        Console().print(render(table))
     typer.echo(f"Report: {finished.path / 'results_analysis.md'}")
 
 
@@ -92,8 +92,6 @@ def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
         typer.echo(json.dumps({"settings": to_tree(settings), "plan": estimate}))
         return
     typer.echo(tomli_w.dumps(replace_off(to_tree(settings))))
-    from rich.console import Console
-
     Console().print(render(build_plan_table(plan)))
     typer.echo(
         f"Decoding: {plan.decoded_prompts} prompts, about {plan.decoding_seconds:.0f} s. "

@@ -191,15 +191,16 @@ def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
 def build_block(family: Family, neighbour: nn.Module, init: str, cache_index: int) -> nn.Module:
     """A new block to follow ``neighbour``: its copy that is the identity, or one with random weights.
 
-    ``copy`` keeps all weights but the output projections, which are zero. ``scaled:<s>`` draws all matrices
-    from a normal of standard deviation s and sets scales to one, as the founding experiment did.
+    ``copy`` keeps all weights but the output projections, which are zero. ``scaled:<s>`` is a fresh block
+    with every parameter multiplied by s, as in the founding experiment: matrices from a normal of standard
+    deviation s / sqrt(inputs), scales s. (T5 would draw the query map smaller still, by sqrt(d_kv).)
     """
     block = copy_block(family, neighbour, cache_index)
-    word, _, deviation = init.partition(":")
+    word, _, scale = init.partition(":")
     with torch.no_grad():
         if word == "scaled":
             for parameter in block.parameters():
-                fill_random(parameter, float(deviation))
+                fill_random(parameter, float(scale))
         else:
             for projection in list_output_projections(family, block):
                 for parameter in projection.parameters():
@@ -207,12 +208,12 @@ def build_block(family: Family, neighbour: nn.Module, init: str, cache_index: in
     return block
 
 
-def fill_random(parameter: nn.Parameter, deviation: float) -> None:
-    """Draw a matrix from a normal; set a vector of scales to one."""
+def fill_random(parameter: nn.Parameter, scale: float) -> None:
+    """Draw a fresh matrix, or take ones for a vector of scales, and multiply by ``scale``."""
     if parameter.dim() < 2:
-        parameter.fill_(1.0)
+        parameter.fill_(scale)
     else:  # drawn in main memory and single precision: one seed gives the same block on every device
-        parameter.copy_(torch.randn(parameter.shape, device="cpu") * deviation)
+        parameter.copy_(torch.randn(parameter.shape, device="cpu") * (scale / parameter.shape[1] ** 0.5))
 
 
 def grow_cache(cache: Cache | None, length: int) -> None:

@@ -44,7 +44,7 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # our own display runs at the same time
     source = str(find_pocket()) if settings.name == POCKET else settings.name
-    tokenizer = load_tokenizer(settings.tokenizer or source, settings)
+    tokenizer = load_tokenizer(source, settings)
     model = load_model(source, settings)
     find_family(model)
     model.requires_grad_(False)
@@ -69,12 +69,14 @@ def load_model(source: str, settings: BaseSettings) -> Any:
 
 
 def load_tokenizer(source: str, settings: BaseSettings) -> Any:
-    """The tokenizer of a folder or hub name."""
+    """The model's tokenizer, or the one that the settings name instead."""
     from transformers import AutoTokenizer
 
-    with explain_failures(source, settings.revision, key="base.tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=settings.revision)
-    check_tokenizer(tokenizer, source)
+    own = settings.tokenizer is None
+    place, revision = (source, settings.revision) if own else (str(settings.tokenizer), None)
+    with explain_failures(place, revision, key="base.name" if own else "base.tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+    check_tokenizer(tokenizer, place)
     return tokenizer
 
 
@@ -94,18 +96,19 @@ def check_tokenizer(tokenizer: Any, source: str) -> None:
 def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator[None]:
     """Turn what transformers raises about a folder or hub name into one line that says what to do.
 
-    Raises: HubError: not local, and not to be had from the hub. ModelError: local and not usable.
+    Raises: HubError: not local, and not to be had from the hub. ModelError: there, and not usable.
     """
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the hub client's HTTP library
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the hub client's library
 
+    local = Path(source).is_dir()
     try:
-        if not Path(source).is_dir():
+        if not local:
             ask_hub(source, revision)
         yield
-    except (OSError, ValueError, KeyError, SafetensorError, HTTPError) as error:
+    except (OSError, HTTPError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if Path(source).is_dir():
-            raise ModelError(f"The folder {source} holds nothing usable as {key}: {reason}") from error
+        if local or not isinstance(error, OSError | HTTPError):
+            raise ModelError(f"{source} holds nothing usable as {key}: {reason}") from error
         raise HubError(
             f"{source!r} is no local folder and could not be had from the model hub ({reason}); "
             f"name a local copy with --set {key}=FOLDER."

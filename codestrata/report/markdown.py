@@ -160,8 +160,9 @@ def describe_data(results: Results) -> Iterator[str]:
         notes = "".join(f"; {note}" for note in task["notes"])
         yield (
             f"**{task['name']}** ({task['language']}): {counts}; trained on `{task['objective']}`, evaluated "
-            f"on `{task['evaluation_objective']}`; dropped: {dropped}; cut to the limit in training: "
-            f"{cut['train_prompts']} prompts, {cut['train_targets']} targets; "
+            f"on `{task['evaluation_objective']}`; dropped: {dropped}; cut to the limit: "
+            f"{cut['train_prompts']} training prompts, {cut['train_targets']} targets, "
+            f"{cut['test_prompts']} evaluation prompts; "
             f"fingerprint `{task['fingerprint'][:16]}`{notes}."
         )
 

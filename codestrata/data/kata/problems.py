@@ -20,7 +20,7 @@ from typing import Any, Literal
 from codestrata.data.kata.phrases import phrase_program
 from codestrata.data.kata.printers import print_program, print_tests
 from codestrata.data.kata.programs import Program, draw_program, interpret, pick
-from codestrata.errors import DataError, describe_unknown
+from codestrata.errors import SettingsError, describe_unknown
 from codestrata.records import Example, Task
 from codestrata.settings import TaskSettings
 
@@ -152,11 +152,11 @@ def collect_problems(seed: int, counts: tuple[tuple[Split, int], ...]) -> Mappin
 def load_kata(settings: TaskSettings) -> Task:
     """A kata task in the settings' language; the same seed gives the same problems in every language.
 
-    Raises: DataError: a language that kata is not printed in.
+    Raises: SettingsError: a language that kata is not printed in.
     """
     language = settings.language or settings.name
     if language not in LANGUAGES:
-        raise DataError(describe_unknown("kata language", language, LANGUAGES))
+        raise SettingsError(describe_unknown("kata language", language, LANGUAGES))
     counts: dict[Split, int] = {
         "train": settings.train_examples,
         "validation": settings.validation_examples,
