@@ -181,19 +181,18 @@ def test_a_miniature_pretraining_writes_a_base_that_loads(pretrained):
 def test_the_log_tells_how_the_base_was_made(pretrained):
     folder, log, reports = pretrained
     assert json.loads((folder / "pretraining.json").read_text(encoding="utf-8")) == log
-    assert log["command"] == "codestrata pretrain pocket"
+    assert log["command"] == "codestrata pretrain pocket --out FOLDER --threads 1"
     assert log["settings"] == {
         "seed": 1,
         "problems": 40,
         "statements": 48,
         "denoising": 16,
         "batch_size": 16,
-        "learning_rate": 2.5e-3,
-        "epochs": 1.0,
+        "learning_rates": [2.5e-3, 1.5e-3],
     }
-    assert log["steps"] == 4
-    assert [report[:2] for report in reports] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert log["losses"] == [pytest.approx(sum(report[2] for report in reports) / 4, abs=1e-4)]
+    assert log["steps"] == 8
+    assert [report[:2] for report in reports] == 2 * [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert log["losses"] == [pytest.approx(sum(report[2] for report in reports) / 8, abs=1e-4)]
     assert log["data_fingerprint"] == hash_json(
         [[example.prompt, example.target] for example in build_corpus(TINY)]
     )

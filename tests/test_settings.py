@@ -33,14 +33,13 @@ counts = st.integers(1, 10_000)
 rates = st.floats(min_value=0, max_value=1, exclude_min=True)
 tasks = st.fixed_dictionaries(
     {"name": names},
+    optional={"language": st.none() | names, "train_examples": counts, "seed": st.integers(0, 2**32)},
+) | st.fixed_dictionaries(
+    {"name": names, "source": st.just("codesearchnet")},
     optional={
-        "language": st.none() | names,
-        "source": st.sampled_from(["kata", "codesearchnet"]),
-        "path": st.none() | st.text(),
+        "path": st.none() | st.text().filter(lambda text: text != "null"),
         "objective": st.sampled_from(["generate", "copy"]),
         "evaluation_objective": st.none() | st.just("complete"),
-        "train_examples": counts,
-        "seed": st.integers(0, 2**32),
     },
 )
 trainings = st.fixed_dictionaries(
@@ -170,7 +169,7 @@ def test_unknown_and_missing_keys_are_named_with_their_place(tree, message):
         ({"base": {"name": 5}}, "base.name is 5: expected str, found int."),
         ({"base": "pocket"}, "base is 'pocket': expected a section with named values."),
         ({"tasks": ["python"]}, "tasks.0 is 'python': expected a section with named values."),
-        ({"methods": "lora"}, "methods is 'lora': expected a list."),
+        ({"methods": 5.0}, "methods is 5.0: expected a list."),
         ({"seeds": [0, "1"]}, "seeds.1 is '1': expected int, found str."),
         ({"training": {"decay": "cosin"}}, "Unknown training.decay 'cosin'. Did you mean 'cosine'?"),
         ({"training": {"decay": ["cosine"]}}, "Unknown training.decay"),
@@ -418,6 +417,26 @@ def test_null_turns_a_setting_off_in_a_file_too():
 def test_a_file_that_sets_steps_turns_the_epochs_of_a_preset_off():
     merged = merge({"training": {"epochs": 2, "batch_size": 8}}, {"training": {"steps": 7}})
     assert merged == {"training": {"epochs": "null", "batch_size": 8, "steps": 7}}
+
+
+def test_a_list_may_be_written_with_commas():
+    built = build_settings(build_tree(methods="base, lora", seeds="0,1"))
+    assert (built.methods, built.seeds) == (("base", "lora"), (0, 1))
+    assert build_settings(build_tree(seeds=3)).seeds == (3,)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"path": "mine.jsonl"},
+        {"objective": "copy"},
+        {"source": "codesearchnet", "test_path": "a.jsonl"},
+        {"source": "file", "path": "a.jsonl", "evaluation_objective": "denoise"},
+    ],
+)
+def test_what_a_source_would_ignore_is_refused(task):
+    with pytest.raises(SettingsError, match="source"):
+        build_settings({"tasks": [{"name": "python", **task}]})
 
 
 def test_only_kata_has_unseen_examples():

@@ -371,13 +371,29 @@ def test_the_final_loss_is_the_mean_of_the_last_tenth():
 @pytest.mark.skipif(sys.platform != "linux", reason="the counter's unit is known here for Linux")
 def test_peak_memory_on_linux(tiny_t5):
     log = run(build("lora", tiny_t5))
-    assert log.memory_counter == "getrusage ru_maxrss of the process"
+    assert log.memory_counter == "VmHWM of the process, reset before the training"
     assert log.peak_memory_mib is not None
     assert 50 < log.peak_memory_mib < 100_000
-    assert MemoryGauge(CPU).read_peak() >= log.peak_memory_mib
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset its counter")
+def test_peak_memory_does_not_carry_over():
+    gauge = MemoryGauge(CPU)
+    block = torch.ones(64 * 2**20)  # 256 MiB
+    largest = gauge.read_peak()
+    del block
+    assert MemoryGauge(CPU).read_peak() < largest - 200
+
+
+def test_a_system_that_cannot_reset_says_so(monkeypatch):
+    monkeypatch.setattr(training, "reset_process_peak", lambda: False)
+    gauge = MemoryGauge(CPU)
+    assert gauge.counter == "getrusage ru_maxrss: the process's peak since it started"
+    assert gauge.read_peak() > 50
 
 
 def test_no_counter_is_nothing_and_not_zero(monkeypatch):
+    monkeypatch.setattr(training, "reset_process_peak", lambda: False)
     monkeypatch.setitem(sys.modules, "resource", None)
     assert MemoryGauge(CPU).read_peak() is None
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -98,16 +99,17 @@ def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator
 
     Raises: HubError: not local, and not to be had from the hub. ModelError: there, and not usable.
     """
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the hub client's library
+    from huggingface_hub import errors
 
+    network_error = errors.HTTPError  # type: ignore[attr-defined]  # of the hub client's HTTP library
     local = Path(source).is_dir()
     try:
         if not local:
             ask_hub(source, revision)
         yield
-    except (OSError, HTTPError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, network_error, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        if local or not isinstance(error, OSError | HTTPError):
+        if local or not isinstance(error, OSError | network_error | errors.HFValidationError):
             raise ModelError(f"{source} holds nothing usable as {key}: {reason}") from error
         raise HubError(
             f"{source!r} is no local folder and could not be had from the model hub ({reason}); "

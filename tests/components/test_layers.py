@@ -118,14 +118,15 @@ def test_new_blocks_keep_the_bases_dtype_and_attention_implementation(tiny_t5):
     assert configs == {id(tiny_t5.encoder.config), id(tiny_t5.decoder.config)}
 
 
-def test_scaled_blocks_are_drawn_with_the_given_deviation(build_tiny_t5):
+def test_scaled_blocks_are_fresh_blocks_times_the_scale(build_tiny_t5):
     component = layers(placement="both", init="scaled:0.01")(build_tiny_t5(d_model=64, d_ff=128, d_kv=16))
     component.attach("a", seed=0)
     parameters = component.parameters("a").values()
-    matrices = torch.cat([parameter.flatten() for parameter in parameters if parameter.dim() == 2])
-    assert matrices.std().item() == pytest.approx(0.01, rel=0.02)
-    assert matrices.mean().item() == pytest.approx(0, abs=1e-4)
-    assert all(torch.equal(p, torch.ones_like(p)) for p in parameters if p.dim() == 1)
+    for inputs in (64, 128):
+        drawn = [p.flatten() for p in parameters if p.dim() == 2 and p.shape[1] == inputs]
+        assert torch.cat(drawn).std().item() == pytest.approx(0.01 / inputs**0.5, rel=0.03)
+        assert torch.cat(drawn).mean().item() == pytest.approx(0, abs=1e-4)
+    assert all(torch.equal(p, torch.full_like(p, 0.01)) for p in parameters if p.dim() == 1)
 
 
 def test_new_blocks_drop_out_in_training_only(tiny_t5):

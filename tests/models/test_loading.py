@@ -152,12 +152,26 @@ def test_a_folder_without_a_usable_model_is_refused(damage, folder):
     assert str(folder) in str(caught.value) or "model type 'bart'" in str(caught.value)
 
 
-def test_weights_that_are_not_safetensors_are_not_unpickled(folder):
-    state = load(folder).model.state_dict()
+class Bomb:
+    """Creates a file when it is unpickled by anything but a checked unpickler."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_pickled_weights_load_and_nothing_else_in_a_pickle_does(folder, tmp_path):
+    """Salesforce/codet5-small has its weights as a pickle; only tensors are read from one."""
+    base = load(folder)
     remove_weights(folder)
-    torch.save(state, folder / "pytorch_model.bin")
+    torch.save(base.model.state_dict(), folder / "pytorch_model.bin")
+    assert load(folder).fingerprint == base.fingerprint
+    torch.save({"shared.weight": Bomb(tmp_path / "created")}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError):
         load(folder)
+    assert not (tmp_path / "created").exists()
 
 
 @pytest.fixture

@@ -111,10 +111,10 @@ def test_a_run_that_trained_nothing_can_be_written(results):
 
 def test_data_and_machine_are_told(results):
     results["tasks"][0]["dropped"] = {"no docstring": 17}
-    results["tasks"][0]["truncated"] = {"train_prompts": 5, "train_targets": 8}
+    results["tasks"][0]["truncated"] = {"train_prompts": 5, "train_targets": 8, "test_prompts": 3}
     text = render_analysis(results)
     assert "dropped: 17 no docstring" in text
-    assert "cut to the limit in training: 5 prompts, 8 targets" in text
+    assert "cut to the limit: 5 training prompts, 8 targets, 3 evaluation prompts" in text
     assert results["environment"]["platform"] in text
     assert f"torch {results['environment']['packages']['torch']}" in text
     assert results["settings_fingerprint"] in text

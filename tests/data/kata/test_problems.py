@@ -26,7 +26,7 @@ from codestrata.data.kata.problems import (
     take_share,
 )
 from codestrata.data.kata.programs import Call, Program, interpret
-from codestrata.errors import DataError
+from codestrata.errors import SettingsError
 from codestrata.settings import TaskSettings
 
 GOLDEN = "709c8bbacdc4df5e4bd04082caab31bdc17634dcbcda3129887337b5b1a9fb66"
@@ -256,7 +256,9 @@ def test_a_missing_unseen_split_is_empty():
 
 def test_an_unknown_language_is_refused_before_drawing(monkeypatch):
     monkeypatch.setattr(kata, "draw_problems", None)
-    with pytest.raises(DataError, match=r"'pyton'. Did you mean 'python'\? Known: javascript, lua, python\."):
+    with pytest.raises(
+        SettingsError, match=r"'pyton'. Did you mean 'python'\? Known: javascript, lua, python\."
+    ):
         load_kata(build_settings("pyton"))
-    with pytest.raises(DataError, match="'pivot'"):
+    with pytest.raises(SettingsError, match="'pivot'"):
         load_kata(build_settings("mine", language="pivot"))
