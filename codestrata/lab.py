@@ -53,6 +53,7 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
     progress.start("load base and tasks", 1 + len(settings.tasks))
     started = time.perf_counter()
     base = load_base(settings.base, choose_device(settings.device.name))
+    progress.say(f"device: {base.device}, {torch.get_num_threads()} threads")
     progress.advance(1, settings.base.name)
     tasks, encoded, cut_prompts = [], {}, {}
     for number, section in enumerate(settings.tasks, start=2):

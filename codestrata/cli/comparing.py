@@ -93,6 +93,8 @@ def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
         return
     typer.echo(tomli_w.dumps(replace_off(to_tree(settings))))
     Console().print(render(build_plan_table(plan)))
+    for task, counts in plan.examples.items():
+        typer.echo(f"Task {task}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     typer.echo(
         f"Decoding: {plan.decoded_prompts} prompts, about {plan.decoding_seconds:.0f} s. "
         f"Together about {plan.total_seconds / 60:.1f} minutes, loading and scoring not counted."

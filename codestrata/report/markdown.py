@@ -76,6 +76,7 @@ def write_findings(results: Results) -> Iterator[str]:
         yield f"`{method['name']}` ends at {metric}: {reached}."
         yield from write_forgetting_findings(method, tasks, metric)
     yield from write_isolation_findings(results)
+    yield from write_cut_findings(results)
     yield (
         "Differences between methods are not tested here: intervals are over examples"
         f"{', for this seed only' if len(results['settings']['seeds']) == 1 else ''}."
@@ -114,6 +115,17 @@ def write_isolation_findings(results: Results) -> Iterator[str]:
     kept = sum(t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings)
     if trainings:
         yield f"The frozen base kept its fingerprint in {kept} of {len(trainings)} trainings."
+
+
+def write_cut_findings(results: Results) -> Iterator[str]:
+    """How many completions at the end of the sequence the length limit cut, where it cut any."""
+    for method in results["methods"]:
+        last = [
+            cell for entry in method["seeds"] for cell in entry["cells"] if cell["row"] == count_rows(entry)
+        ]
+        cut = sum(cell["unfinished"] for cell in last)
+        if cut:
+            yield f"`{method['name']}`: the length limit cut {cut} of its completions at the end."
 
 
 def list_metric_notes(results: Results) -> Iterator[tuple[str, str]]:

@@ -176,6 +176,7 @@ def test_a_dry_run_prints_settings_parameters_and_an_estimate_and_leaves_nothing
     assert tomllib.loads(toml)["training"]["steps"] == 5
     assert "2,304" in out
     assert "5, 5" in out
+    assert "Task early: " in out
     assert "Together about" in out
     assert "minutes" in out
 

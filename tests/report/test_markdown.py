@@ -120,6 +120,18 @@ def test_data_and_machine_are_told(results):
     assert results["settings_fingerprint"] in text
 
 
+def test_completions_cut_at_the_limit_are_counted(results):
+    for method in results["methods"]:
+        for entry in method["seeds"]:
+            for cell in entry["cells"]:
+                cell["unfinished"] = 0
+    assert "length limit cut" not in render_analysis(results)
+    method = results["methods"][1]
+    last = max(cell["row"] for cell in method["seeds"][0]["cells"])
+    next(cell for cell in method["seeds"][0]["cells"] if cell["row"] == last)["unfinished"] = 7
+    assert f"`{method['name']}`: the length limit cut 7 of its completions" in render_analysis(results)
+
+
 def test_several_seeds_are_said(results):
     results["settings"]["seeds"] = [0, 1]
     text = render_analysis(results)
