@@ -26,6 +26,8 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	# The oracle that tests compare ours with; its pin of an old tree-sitter is why it is installed alone.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps codebleu==0.7.0
 	touch $(READY)
 
 clean:

@@ -54,7 +54,10 @@ class Task:
 class Prediction:
     """What a model answered to one example; every metric can be recomputed from these alone.
 
-    ``finished`` is False where the answer was cut at the length limit; ``tokens`` is its length.
+    ``finished`` is False where the answer was cut at the length limit; ``tokens`` is its length. ``sample``
+    counts the answers to one example from 0. ``agreed`` and ``shifted`` say, of ``tokens``, how many the base
+    would have said too in this place, and how many it ranks below its first three; ``None`` where the base was
+    not asked.
     """
 
     identifier: str
@@ -65,22 +68,46 @@ class Prediction:
     group: str | None = None
     finished: bool = True
     tokens: int | None = None
+    sample: int = 0
+    agreed: int | None = None
+    shifted: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """What a metric is: everything that a reader needs to know its numbers.
+
+    ``kind``: a ``rate`` is a share of examples that pass, a ``score`` another number in [0, 1]; of both, higher
+    is better. A ``description`` is neither better nor worse, and may leave [0, 1].
+    """
+
+    name: str
+    kind: Literal["rate", "score", "description"]
+    formula: str
+    source: str
+    implementation: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Score:
-    """One metric over n predictions: a value in [0, 1], higher is better, or ``None`` with the reason.
+    """One metric over n examples: a value, or ``None`` with the reason.
 
-    ``per_example`` holds the value of each prediction in order, where the metric is a mean of such values.
-    ``variant`` names the exact implementation (sacrebleu's signature, a parser's version).
+    ``per_example`` holds the value of each example alone, in order; ``None`` inside where one example has none.
+    ``statistics`` holds, in the same order, what ``value`` is computed from where it is not the mean of
+    ``per_example``: ``aggregate`` (a name in ``analysis.aggregates``) of the rows' sums. ``variant`` names the
+    exact implementation (sacrebleu's signature, a parser's version), ``isolation`` what confined the programs
+    that were run for it.
     """
 
     metric: str
     value: float | None
     n: int
     reason: str | None = None
-    per_example: tuple[float, ...] | None = None
+    per_example: tuple[float | None, ...] | None = None
+    statistics: tuple[tuple[float, ...], ...] | None = None
+    aggregate: str = "mean"
     variant: str | None = None
+    isolation: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

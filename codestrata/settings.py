@@ -212,10 +212,18 @@ class DecodingSettings:
     """Sampling temperature (among the 50 likeliest tokens, as transformers does); null does not sample."""
     no_repeat_ngram: int | None = None
     """Ban any n-gram from occurring twice; null does not ban."""
+    samples: int = 1
+    """Completions per test prompt, for pass@k; more than one needs a temperature."""
     seed: int = 0
     """Seed of sampling."""
 
     def __post_init__(self) -> None:
+        check_range("decoding.samples", self.samples, low=1)
+        if self.samples > 1 and self.temperature is None:
+            raise SettingsError(
+                f"decoding.samples is {self.samples} without a temperature: all would be the same. "
+                "Set decoding.temperature, such as 0.8, or decoding.samples to 1."
+            )
         check_range("decoding.batch_size", self.batch_size, low=1)
         check_range("decoding.max_new_tokens", self.max_new_tokens, low=1)
         check_range("decoding.beams", self.beams, low=1)
@@ -225,16 +233,46 @@ class DecodingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecutionSettings:
-    """Limits under which generated programs run."""
+    """Limits under which generated programs run, and what confines them."""
 
     timeout_seconds: float = 2.0
     """Wall time of one program with its tests."""
     memory_mib: int = 1024
     """Memory of the process that runs programs."""
+    isolation: Literal["auto", "bubblewrap", "landlock", "deno", "limits"] = "auto"
+    """What confines programs; ``auto`` takes the first that passes its self-test, never ``limits`` alone."""
+    allow_unconfined: bool = False
+    """Consent to plain limits where nothing better works: generated Python then has your rights."""
 
     def __post_init__(self) -> None:
         check_range("execution.timeout_seconds", self.timeout_seconds, above=0)
         check_range("execution.memory_mib", self.memory_mib, low=64)
+        if self.isolation == "limits" and not self.allow_unconfined:
+            raise SettingsError(
+                "execution.isolation is 'limits': generated programs would run with your rights. "
+                "Consent with execution.allow_unconfined=true, or use auto."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasurementSettings:
+    """What is measured beside the scores of every task after every training."""
+
+    pass_k: tuple[int, ...] = (1,)
+    """The k of pass@k; each at most ``decoding.samples``."""
+    transfer: bool = False
+    """Also score every task's component on every other task's test split: the matrix X."""
+    agreement: bool = True
+    """Also ask the base how it ranks every token that a component says."""
+    tree_nodes: int = 400
+    """Largest syntax tree, in nodes, whose edit distance is computed exactly; larger ones are counted."""
+
+    def __post_init__(self) -> None:
+        check_range("measurement.tree_nodes", self.tree_nodes, low=1)
+        if not self.pass_k or len(set(self.pass_k)) < len(self.pass_k):
+            raise SettingsError(f"measurement.pass_k is {list(self.pass_k)}: give different k, at least one.")
+        for k in self.pass_k:
+            check_range("measurement.pass_k", k, low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,6 +311,7 @@ class Settings:
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
+    measurement: MeasurementSettings = field(default_factory=MeasurementSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
 
     def __post_init__(self) -> None:
@@ -282,6 +321,12 @@ class Settings:
                 raise SettingsError(f"{label} is empty: a run needs at least one.")
             if len(set(values)) < len(values):
                 raise SettingsError(f"{label} holds a duplicate: {', '.join(map(str, values))}.")
+        largest = max(self.measurement.pass_k)
+        if largest > self.decoding.samples:
+            raise SettingsError(
+                f"measurement.pass_k asks for pass@{largest} of {self.decoding.samples} completions per prompt: "
+                f"set decoding.samples to {largest} or more."
+            )
 
 
 def check_range(

@@ -19,10 +19,10 @@ FLOORS = {
     -1: ("errors",),
     0: ("records", "files", "progress"),
     1: ("settings", "presets", "contracts", "environment", "languages", "analysis"),
-    2: ("data", "models", "metrics", "store", "results", "report"),
-    3: ("components", "retention", "generation"),
+    2: ("data", "models", "metrics", "store", "report"),
+    3: ("components", "retention", "generation", "results"),
     4: ("training", "evaluation", "controls", "selection", "lab", "methods"),
-    5: ("experiment", "planning", "answering", "pretraining"),
+    5: ("experiment", "planning", "answering", "pretraining", "rescoring"),
     6: ("server", "sweep", "exporting", "verification"),
     7: ("cli",),
 }
