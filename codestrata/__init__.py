@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from codestrata.components.layers import register_with_peft
     from codestrata.data.tasks import load_task
     from codestrata.errors import CodestrataError
-    from codestrata.experiment import run_experiment
+    from codestrata.experiment.walk import run_experiment
     from codestrata.models.loading import load_base
     from codestrata.records import Example, Task
     from codestrata.settings import Settings, build_settings
@@ -41,7 +41,7 @@ _HOMES = {
     "load_base": "codestrata.models.loading",
     "load_task": "codestrata.data.tasks",
     "register_with_peft": "codestrata.components.layers",
-    "run_experiment": "codestrata.experiment",
+    "run_experiment": "codestrata.experiment.walk",
 }
 
 

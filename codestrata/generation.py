@@ -1,4 +1,4 @@
-"""Prompts to completions, in batches whose composition depends on the prompts and the settings alone.
+"""Prompts to completions, and completions to the ranks of their tokens, in batches that the inputs decide.
 
 What this does not do: score completions, or choose which component answers.
 """
@@ -12,14 +12,20 @@ import torch
 from codestrata.data.batches import encode_texts, pad_rows
 from codestrata.settings import DecodingSettings
 
+LOGITS_AT_ONCE = 2**26
+"""Tokens x vocabulary that are ranked together: 256 MiB of 32-bit logits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the model answered, in ``tokens`` ids; ``finished`` is False where the length limit cut it."""
+    """What the model answered; ``finished`` is False where the length limit cut it.
+
+    ``ids`` are the tokens it said, the end-of-sequence token included where it came to one.
+    """
 
     text: str
     finished: bool
-    tokens: int
+    ids: tuple[int, ...]
 
 
 def generate(
@@ -92,4 +98,63 @@ def build_completion(ids: list[int], model: Any, tokenizer: Any) -> Completion:
         skip_special_tokens=False,
         clean_up_tokenization_spaces=False,
     )
-    return Completion(text=text, finished=finished, tokens=len(kept) + finished)
+    return Completion(text=text, finished=finished, ids=tuple(ids[: len(kept) + finished]))
+
+
+def rank_completions(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    completions: Sequence[Completion],
+    *,
+    max_prompt_tokens: int,
+    device: torch.device,
+) -> list[tuple[int, ...]]:
+    """How the model ranks every token of each completion in its place, 0 being its own choice.
+
+    The model reads the prompt and the completion so far; a token's rank is the number of tokens that it finds
+    likelier. Batches are by length; their size follows the vocabulary, so that the logits stay small.
+    """
+    rows = [ids[:max_prompt_tokens] for ids in encode_texts(prompts, tokenizer)]
+    order = sorted(range(len(rows)), key=lambda row: (len(completions[row].ids), len(rows[row]), row))
+    ranks: dict[int, tuple[int, ...]] = {}
+    model.eval()
+    start = 0
+    with torch.inference_mode():
+        while start < len(order):
+            chosen = choose_batch(order[start:], [len(completion.ids) for completion in completions], model)
+            start += len(chosen)
+            found = rank_batch(
+                model, [rows[row] for row in chosen], [completions[row].ids for row in chosen], device
+            )
+            ranks |= dict(zip(chosen, found, strict=True))
+    return [ranks[row] for row in range(len(rows))]
+
+
+def choose_batch(order: Sequence[int], lengths: Sequence[int], model: Any) -> list[int]:
+    """The first rows of ``order``, which is by length, whose logits together stay under the limit."""
+    chosen: list[int] = []
+    for row in order:
+        if chosen and (len(chosen) + 1) * (lengths[row] + 1) * model.config.vocab_size > LOGITS_AT_ONCE:
+            break
+        chosen.append(row)
+    return chosen
+
+
+def rank_batch(
+    model: Any, prompts: Sequence[Sequence[int]], said: Sequence[Sequence[int]], device: torch.device
+) -> list[tuple[int, ...]]:
+    """The rank of every token said after each prompt, from one pass over the whole texts."""
+    pad_id = model.config.pad_token_id
+    input_ids = pad_rows(prompts, pad_id)
+    mask = torch.arange(input_ids.shape[1]) < torch.tensor([len(row) for row in prompts])[:, None]
+    read = pad_rows([[model.config.decoder_start_token_id, *ids] for ids in said], pad_id).to(device)
+    logits = model(
+        input_ids=input_ids.to(device),
+        attention_mask=mask.long().to(device),
+        decoder_input_ids=read,
+        use_cache=False,
+    ).logits[:, :-1]  # what comes after the last token was not said
+    own = logits.gather(-1, read[:, 1:, None])
+    ranks = (logits > own).sum(-1).tolist()
+    return [tuple(row[: len(ids)]) for row, ids in zip(ranks, said, strict=True)]

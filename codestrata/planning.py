@@ -6,6 +6,7 @@ What this does not do: write anything.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from codestrata.evaluation import predict
@@ -54,12 +55,7 @@ def plan_run(settings: Settings, progress: Progress | None = None) -> Plan:
     for number, method in enumerate(methods, start=1):
         plans.append(plan_method(lab, method))
         lab.progress.advance(number, method.name)
-    prompts = {task.name: sum(map(len, list_splits(task).values())) for task in lab.tasks}
-    decoded = sum(prompts.values()) + sum(
-        prompts[task.name] * count_decodes(method, row, len(lab.tasks)) * len(settings.seeds)
-        for method in methods
-        for row, task in enumerate(lab.tasks, start=1)
-    )
+    decoded = count_prompts(lab, methods) * settings.decoding.samples
     return Plan(
         methods=tuple(plans),
         examples={
@@ -69,6 +65,24 @@ def plan_run(settings: Settings, progress: Progress | None = None) -> Plan:
         decoded_prompts=decoded,
         decoding_seconds=decoded * time_decoding(lab),
     )
+
+
+def count_prompts(lab: Lab, methods: Sequence[Method]) -> int:
+    """How many prompts are decoded, each once per sample: row 0, R, X and what is decoded twice."""
+    trained = [method for method in methods if method.component is not None]
+    isolated = [method for method in trained if method.schedule == "isolated"]
+    seeds = len(lab.settings.seeds)
+    total = sum(len(part) for task in lab.tasks for part in list_splits(task).values())
+    for row, task in enumerate(lab.tasks, start=1):
+        prompts, tests = sum(map(len, list_splits(task).values())), len(task.test)
+        total += prompts * seeds * sum(count_decodes(method, row, len(lab.tasks)) for method in methods)
+        if lab.settings.measurement.transfer:
+            total += tests * seeds * len(isolated) * (len(lab.tasks) - 1)
+        if lab.settings.decoding.temperature is not None and trained:
+            total += tests * seeds * len(trained)
+        elif not isolated or row == len(lab.tasks):  # no recheck covers it: the base is decoded twice
+            total += tests
+    return total
 
 
 def count_decodes(method: Method, position: int, tasks: int) -> int:
@@ -129,7 +143,6 @@ def time_decoding(lab: Lab) -> float:
     examples = lab.tasks[0].test[: lab.settings.decoding.batch_size]
     started = time.perf_counter()
     predict(
-        lab.base.model,
         lab.base,
         examples,
         lab.settings.decoding,

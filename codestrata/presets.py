@@ -29,6 +29,7 @@ def pocket() -> Tree:
         "layers": {"placement": "both", "learning_rate": 1e-2},
         "weights": {"learning_rate": 3e-3},
         "decoding": {"batch_size": 180, "max_new_tokens": 96},
+        "measurement": {"transfer": True},
     }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SplitName = Literal["test", "unseen"]
-Origin = Literal["decoded", "rechecked", "structural"]
+Origin = Literal["decoded", "rechecked", "structural", "control"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,8 +56,8 @@ class Prediction:
 
     ``finished`` is False where the answer was cut at the length limit; ``tokens`` is its length. ``sample``
     counts the answers to one example from 0. ``agreed`` and ``shifted`` say, of ``tokens``, how many the base
-    would have said too in this place, and how many it ranks below its first three; ``None`` where the base was
-    not asked.
+    would have said too in this place, and how many it ranks below its first three; ``None`` where the base
+    was not asked.
     """
 
     identifier: str
@@ -77,8 +77,8 @@ class Prediction:
 class Metric:
     """What a metric is: everything that a reader needs to know its numbers.
 
-    ``kind``: a ``rate`` is a share of examples that pass, a ``score`` another number in [0, 1]; of both, higher
-    is better. A ``description`` is neither better nor worse, and may leave [0, 1].
+    ``kind``: a ``rate`` is a share of examples that pass, a ``score`` another number in [0, 1]; of both,
+    higher is better. A ``description`` is neither better nor worse, and may leave [0, 1].
     """
 
     name: str
@@ -92,11 +92,11 @@ class Metric:
 class Score:
     """One metric over n examples: a value, or ``None`` with the reason.
 
-    ``per_example`` holds the value of each example alone, in order; ``None`` inside where one example has none.
-    ``statistics`` holds, in the same order, what ``value`` is computed from where it is not the mean of
-    ``per_example``: ``aggregate`` (a name in ``analysis.aggregates``) of the rows' sums. ``variant`` names the
-    exact implementation (sacrebleu's signature, a parser's version), ``isolation`` what confined the programs
-    that were run for it.
+    ``per_example`` holds the value of each example alone, in order; ``None`` inside where one has none.
+    ``aggregate`` (a name in ``analysis.aggregates``) says how they make up ``value``: as a ``mean``, as a
+    ``rate`` (the mean of 0 and 1), or else from the sums of ``statistics``, a row per example. ``variant``
+    names the exact implementation (sacrebleu's signature, a parser's version), ``isolation`` what confined
+    the programs that were run for it.
     """
 
     metric: str
@@ -112,11 +112,14 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One entry of R on one split: row ``row`` (0 is the base), after training through ``trained_through``.
+    """The scores of one model state on one split of one task, such as an entry of R.
+
+    ``row`` counts the trainings (0 is the base), the last of them on ``trained_through``.
 
     ``decoded`` cells were decoded for the first time. ``rechecked`` cells belong to an older task and were
     decoded again: ``identical`` says whether every prediction is the same as before. ``structural`` cells
     follow from the schedule (a component that does not exist yet: the base answers) and are taken over.
+    ``control`` cells come from no model. ``folder`` is where the predictions lie, inside the run.
     """
 
     row: int
@@ -126,6 +129,7 @@ class Cell:
     origin: Origin
     predictions: tuple[Prediction, ...]
     scores: tuple[Score, ...]
+    folder: str
     identical: bool | None = None
 
 

@@ -324,8 +324,8 @@ class Settings:
         largest = max(self.measurement.pass_k)
         if largest > self.decoding.samples:
             raise SettingsError(
-                f"measurement.pass_k asks for pass@{largest} of {self.decoding.samples} completions per prompt: "
-                f"set decoding.samples to {largest} or more."
+                f"measurement.pass_k asks for pass@{largest} of {self.decoding.samples} completions per "
+                f"prompt: set decoding.samples to {largest} or more."
             )
 
 

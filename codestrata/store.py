@@ -3,7 +3,10 @@
     runs/<name>/
         settings.toml  environment.json  events.jsonl
         base/                                  predictions.jsonl, scores.jsonl of the base (row 0 of R)
+        controls/<control>/                    the same of what answers without a model
         methods/<method>/seed-<n>/<task>/      the component after that task, predictions.jsonl, scores.jsonl
+            transfer/                          that component on the other tasks
+        noise/<method>/seed-<n>/<task>/        the same weights decoded once more
         lora_<task>/  full_<task>/             the first seed's components of ``lora`` and ``layers``
         experimental_results.json  results_analysis.md
         done.json                              written last: the run is complete
@@ -47,11 +50,6 @@ class RunDirectory:
     def is_done(self) -> bool:
         """Whether the run came to its end."""
         return (self.path / DONE_FILE).is_file()
-
-    @property
-    def base_folder(self) -> Path:
-        """Where the untouched base's predictions lie."""
-        return self.path / "base"
 
     def task_folder(self, method: str, seed: int, task: str) -> Path:
         """Where a method's component after training on ``task`` lies."""

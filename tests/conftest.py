@@ -87,6 +87,7 @@ def tiny_tree(tiny_base_folder: Path) -> Callable[..., dict[str, Any]]:
             "training": {"steps": 2, "batch_size": 3, "learning_rate": 0.02},
             "lora": {"rank": 2, "alpha": 8.0, "learning_rate": 0.01},
             "decoding": {"max_new_tokens": 6, "batch_size": 4},
+            "measurement": {"transfer": True},
             "device": {"name": "cpu", "threads": 1},
         }
         for name, values in sections.items():
@@ -124,6 +125,6 @@ def tiny_settings(tiny_tree: Callable[..., dict[str, Any]]) -> Settings:
 @pytest.fixture(scope="session")
 def tiny_run(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """A finished run of four methods on two tasks, for many tests to look at; do not change it."""
-    from codestrata.experiment import run_experiment
+    from codestrata.experiment.walk import run_experiment
 
     return run_experiment(tiny_settings, root=tmp_path_factory.mktemp("runs"))

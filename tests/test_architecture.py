@@ -22,7 +22,7 @@ FLOORS = {
     2: ("data", "models", "metrics", "store", "report"),
     3: ("components", "retention", "generation", "results"),
     4: ("training", "evaluation", "controls", "selection", "lab", "methods"),
-    5: ("experiment", "planning", "answering", "pretraining", "rescoring"),
+    5: ("experiment", "planning", "answering", "pretraining"),
     6: ("server", "sweep", "exporting", "verification"),
     7: ("cli",),
 }

@@ -181,7 +181,7 @@ def test_parameters_of_the_run_are_those_of_the_founding_experiment(run):
 
 
 def test_evaluation_continues_code_and_scores_against_the_whole(run):
-    rows = [row for _, row in read_jsonl(run.base_folder / "predictions.jsonl")]
+    rows = [row for _, row in read_jsonl(run.path / "base" / "predictions.jsonl")]
     assert [row["task"] for row in rows] == ["python", "python", "javascript", "javascript"]
     for row in rows:
         assert row["target"].startswith(row["prompt"])

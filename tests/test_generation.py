@@ -4,10 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from codestrata import generation
 from codestrata.data.batches import encode_texts
 from codestrata.data.kata.problems import build_example as build_kata_example
 from codestrata.data.kata.problems import choose_problems
-from codestrata.generation import Completion, build_completion, generate
+from codestrata.generation import Completion, build_completion, generate, rank_completions
 from codestrata.models.pocket import build_tokenizer
 from codestrata.settings import DecodingSettings
 
@@ -78,7 +79,7 @@ def decode_by_hand(model, tokenizer, prompt, limit):
 def test_greedy_completions_are_those_decoded_by_hand_in_the_prompts_order(ask, model, tokenizer, prompts):
     completions = ask(prompts)
     by_hand = [decode_by_hand(model, tokenizer, prompt, 12) for prompt in prompts]
-    assert [completion.tokens for completion in completions] == [len(ids) for ids in by_hand]
+    assert [len(completion.ids) for completion in completions] == [len(ids) for ids in by_hand]
     assert [completion.text for completion in completions] == [
         tokenizer.decode([token for token in ids if token > 1], skip_special_tokens=False) for ids in by_hand
     ]
@@ -174,7 +175,7 @@ def test_long_prompts_are_cut(ask, batches, prompts, tokenizer):
 
 def test_the_length_limit_counts_answers_without_the_start_token(ask, prompts):
     for completion in ask(prompts, max_new_tokens=3):
-        assert completion.tokens == 3 or (completion.finished and completion.tokens < 3)
+        assert len(completion.ids) == 3 or (completion.finished and len(completion.ids) < 3)
 
 
 def test_banned_repetitions_do_not_occur(ask, prompts, tokenizer):
@@ -201,4 +202,54 @@ def test_finished_means_that_the_end_token_came(tail, finished, tokens, tokenize
     (ids,) = encode_texts(["sum of xs"], tokenizer)
     ids = ids[:-1]
     completion = build_completion(ids + tail, ENDING, tokenizer)
-    assert completion == Completion("sum of xs", finished, len(ids) + tokens)
+    assert completion == Completion("sum of xs", finished, (*ids, *tail[:tokens]))
+
+
+def rank(model, tokenizer, prompts, completions, max_prompt_tokens=512):
+    return rank_completions(
+        model, tokenizer, prompts, completions, max_prompt_tokens=max_prompt_tokens, device=CPU
+    )
+
+
+def rank_by_hand(model, tokenizer, prompt, said):
+    """One token after the other: how many tokens the model finds likelier than the one that was said."""
+    (ids,) = encode_texts([prompt], tokenizer)
+    ranks, answer = [], [model.config.decoder_start_token_id]
+    with torch.inference_mode():
+        for token in said:
+            logits = model(
+                input_ids=torch.tensor([ids]), decoder_input_ids=torch.tensor([answer]), use_cache=False
+            ).logits[0, -1]
+            ranks.append(int((logits > logits[token]).sum()))
+            answer.append(token)
+    return tuple(ranks)
+
+
+def test_a_model_ranks_its_own_greedy_tokens_first(ask, model, tokenizer, prompts):
+    completions = ask(prompts)
+    assert any(completion.finished for completion in completions)  # the end token is ranked too
+    for completion, ranks in zip(completions, rank(model, tokenizer, prompts, completions), strict=True):
+        assert ranks == (0,) * len(completion.ids)
+
+
+def test_ranks_are_those_of_one_token_after_the_other_whatever_the_batches(
+    model, tokenizer, prompts, monkeypatch
+):
+    rng = random.Random(0)
+    sizes = [rng.randrange(0, 9) for _ in prompts]
+    completions = [
+        Completion("", True, tuple(rng.randrange(2, len(tokenizer)) for _ in range(size))) for size in sizes
+    ]
+    by_hand = [
+        rank_by_hand(model, tokenizer, prompt, completion.ids)
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    assert len({rank for ranks in by_hand for rank in ranks}) > 10
+    assert rank(model, tokenizer, prompts, completions) == by_hand
+    monkeypatch.setattr(generation, "LOGITS_AT_ONCE", 1)  # every completion in a batch of its own
+    assert rank(model, tokenizer, prompts, completions) == by_hand
+
+
+def test_nothing_said_has_no_ranks(model, tokenizer):
+    assert rank(model, tokenizer, [], []) == []
+    assert rank(model, tokenizer, ["sum of xs"], [Completion("", False, ())]) == [()]

@@ -81,7 +81,6 @@ def test_places_in_a_run(tmp_path):
     run = RunDirectory(tmp_path / "r")
     assert run.name == "r"
     assert run.task_folder("lora", 3, "python") == tmp_path / "r/methods/lora/seed-3/python"
-    assert run.base_folder == tmp_path / "r/base"
     assert run.founding_folder("lora", "python") == tmp_path / "r/lora_python"
     assert run.founding_folder("layers", "javascript") == tmp_path / "r/full_javascript"
     assert run.founding_folder("weights", "python") is None

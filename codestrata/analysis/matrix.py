@@ -2,9 +2,11 @@
 
 R has shape (T + 1, T). ``R[t, i]`` is the score on task i after training through task t, in [0, 1], higher is
 better; row 0 is the untouched base; NaN means not measured. Formulas count tasks from 1, as papers do.
+Where a metric takes R, it also takes a stack of them, shape (..., T + 1, T), and gives one value for each.
 
-What this does not do: fill R, put intervals on its numbers (see ``statistics``), or know that a schedule is
-isolated, where several of these numbers are 0 by construction and no finding.
+What this does not do: fill R, put intervals on its numbers (see ``continual``), say what other libraries make
+of R (see ``dialects``), or know that a schedule is isolated, where several of these numbers are 0 by
+construction and no finding.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +18,9 @@ from codestrata.errors import MatrixError
 
 ROUNDING = 1e-9  # a perfect BLEU comes out of floating point as 1.0000000000000004
 
+Values = float | np.ndarray
+"""A plain float for one matrix, shape (...) for a stack of them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatrixValue:
@@ -25,13 +30,13 @@ class MatrixValue:
     reason: str | None = None
 
 
-def average_accuracy(scores: np.ndarray) -> float:
+def average_accuracy(scores: np.ndarray) -> Values:
     """Mean score over all tasks once the sequence is over.
 
         ACC = mean over i of R[T, i]
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Raises: MatrixError: a needed entry is missing.
     Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840.
@@ -40,13 +45,13 @@ def average_accuracy(scores: np.ndarray) -> float:
     return mean(pick("Average accuracy", scores, tasks[-1], tasks))
 
 
-def learning_accuracy(scores: np.ndarray) -> float:
+def learning_accuracy(scores: np.ndarray) -> Values:
     """Mean score on each task right after training on it.
 
         LA = mean over i of R[i, i]
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Raises: MatrixError: a needed entry is missing.
     Source: Riemer et al. 2019, arXiv:1810.11910.
@@ -55,13 +60,13 @@ def learning_accuracy(scores: np.ndarray) -> float:
     return mean(pick("Learning accuracy", scores, tasks, tasks))
 
 
-def backward_transfer(scores: np.ndarray) -> float:
+def backward_transfer(scores: np.ndarray) -> Values:
     """Mean change on earlier tasks once the sequence is over; negative means forgetting.
 
         BWT = mean over i < T of R[T, i] - R[i, i]
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Raises: MatrixError: fewer than two tasks, or a needed entry is missing.
     Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840. ``forgetting`` uses the best earlier score instead.
@@ -72,13 +77,13 @@ def backward_transfer(scores: np.ndarray) -> float:
     return mean(pick(name, scores, last, earlier) - pick(name, scores, earlier, earlier))
 
 
-def forward_transfer(scores: np.ndarray) -> float:
+def forward_transfer(scores: np.ndarray) -> Values:
     """Mean gain over the base on tasks that are not trained yet; positive means earlier tasks helped.
 
         FWT = mean over i > 1 of R[i - 1, i] - R[0, i]
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Raises: MatrixError: fewer than two tasks, or a needed entry is missing.
     Source: Lopez-Paz & Ranzato 2017, arXiv:1706.08840, whose row 0 is a randomly initialised model.
@@ -89,25 +94,25 @@ def forward_transfer(scores: np.ndarray) -> float:
     return mean(pick(name, scores, later - 1, later) - pick(name, scores, 0, later))
 
 
-def forgetting(scores: np.ndarray) -> float:
+def forgetting(scores: np.ndarray) -> Values:
     """Mean loss on earlier tasks against their best score on the way; negative means they only improved.
 
         F = mean over j < T of (max over j <= l < T of R[l, j]) - R[T, j]
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Raises: MatrixError: fewer than two tasks, or a needed entry is missing.
     Source: Chaudhry et al. 2018, arXiv:1801.10112. They allow l < j too; we do not, so that harm done by a
         task's own training is not called forgetting. Others use the word for other formulas: Avalanche for
         first - last, which is -BWT per task, Mammoth for maximum over all rows - last, which cannot be
-        negative.
+        negative (``dialects.report_as`` has them all).
     """
     name = "Forgetting"
     scores, tasks = check_sequence(name, scores)
     last = tasks[-1]
-    best = [pick(name, scores, np.arange(task, last), task).max() for task in tasks[:-1]]
-    return mean(np.array(best) - pick(name, scores, last, tasks[:-1]))
+    best = [pick(name, scores, np.arange(task, last), task).max(axis=-1) for task in tasks[:-1]]
+    return mean(np.stack(best, axis=-1) - pick(name, scores, last, tasks[:-1]))
 
 
 def intransigence(joint_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -122,7 +127,7 @@ def intransigence(joint_scores: np.ndarray, scores: np.ndarray) -> np.ndarray:
     Raises: MatrixError: R[k, k] is missing where J_k[k] is there, or the shapes do not fit.
     Source: Chaudhry et al. 2018, arXiv:1801.10112.
     """
-    scores, tasks = check_matrix(scores)
+    scores, tasks = check_one_matrix(scores)
     joint_scores = check_vector("J", joint_scores, tasks)
     trained = ~np.isnan(joint_scores)
     gaps = np.full(len(tasks), np.nan)
@@ -142,17 +147,17 @@ def expert_gap(expert_scores: np.ndarray, scores: np.ndarray) -> float:
     Raises: MatrixError: a needed entry is missing, or the shapes do not fit.
     Source: ours; ``intransigence`` compares with joint training instead.
     """
-    scores, tasks = check_matrix(scores)
+    scores, tasks = check_one_matrix(scores)
     expert_scores = check_vector("S", expert_scores, tasks)
     absent = tasks[np.isnan(expert_scores)]
     if absent.size:
         places = ", ".join(f"S[{task}]" for task in absent)
         raise MatrixError(f"Expert gap needs {places}, not measured: train an expert on each task alone.")
-    return mean(expert_scores - pick("Expert gap", scores, tasks, tasks))
+    return float(np.mean(expert_scores - pick("Expert gap", scores, tasks, tasks)))
 
 
 def forgetting_percent(scores: np.ndarray) -> np.ndarray:
-    """What share of each task's own score the rest of the sequence took, shape (T,).
+    """What share of each task's own score the rest of the sequence took, shape (..., T).
 
         (R[i, i] - R[T, i]) / R[i, i]
 
@@ -160,16 +165,16 @@ def forgetting_percent(scores: np.ndarray) -> np.ndarray:
     The last task's share is 0 by construction.
 
     Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1].
+        scores: R, shape (..., T + 1, T); row 0 is the base; entries in [0, 1].
 
     Returns: NaN where an entry is missing or R[i, i] is 0.
     Raises: MatrixError: R is not a matrix of scores.
     Source: the founding experiment, for its first of two tasks.
     """
     scores, tasks = check_matrix(scores)
-    learned = scores[tasks, tasks - 1]
-    lost = learned - scores[-1]
-    shares = np.full(len(tasks), np.nan)
+    learned = scores[..., tasks, tasks - 1]
+    lost = learned - scores[..., -1, :]
+    shares = np.full(learned.shape, np.nan)
     np.divide(lost, learned, out=shares, where=learned > 0)
     return shares
 
@@ -182,11 +187,11 @@ def summarize_matrix(scores: np.ndarray) -> dict[str, MatrixValue]:
 
     Raises: MatrixError: R is not a matrix of scores; missing entries are reasons instead.
     """
-    check_matrix(scores)
+    check_one_matrix(scores)
     return {name: measure(metric, scores) for name, metric in METRICS.items()}
 
 
-METRICS: Mapping[str, Callable[[np.ndarray], float]] = {
+METRICS: Mapping[str, Callable[[np.ndarray], Values]] = {
     "average_accuracy": average_accuracy,
     "learning_accuracy": learning_accuracy,
     "backward_transfer": backward_transfer,
@@ -195,25 +200,36 @@ METRICS: Mapping[str, Callable[[np.ndarray], float]] = {
 }
 
 
-def measure(metric: Callable[[np.ndarray], float], scores: np.ndarray) -> MatrixValue:
+def measure(metric: Callable[[np.ndarray], Values], scores: np.ndarray) -> MatrixValue:
     """The metric's value, or the reason why R does not give it."""
     try:
-        return MatrixValue(value=metric(scores))
+        return MatrixValue(value=float(metric(scores)))
     except MatrixError as error:
         return MatrixValue(value=None, reason=str(error))
 
 
 def check_matrix(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """R as floats, shape (T + 1, T), and the task numbers 1..T.
+    """R or a stack of such matrices as floats, shape (..., T + 1, T), and the task numbers 1..T.
 
     Raises: MatrixError: another shape, or an entry outside [0, 1].
     """
     scores = np.asarray(scores, dtype=float)
-    if scores.ndim != 2 or scores.shape[1] < 1 or scores.shape[0] != scores.shape[1] + 1:
+    if scores.ndim < 2 or scores.shape[-1] < 1 or scores.shape[-2] != scores.shape[-1] + 1:
         wanted = "(T + 1, T), a row for the base and then one for each of T tasks"
         raise MatrixError(f"R has shape {scores.shape}: expected {wanted}.")
     check_scores("R", scores, first=(0, 1))
-    return scores, np.arange(1, scores.shape[1] + 1)
+    return scores, np.arange(1, scores.shape[-1] + 1)
+
+
+def check_one_matrix(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As ``check_matrix``, for what takes no stack.
+
+    Raises: MatrixError: a stack, another shape, or an entry outside [0, 1].
+    """
+    scores, tasks = check_matrix(scores)
+    if scores.ndim > 2:
+        raise MatrixError(f"R has shape {scores.shape}, a stack of matrices: expected one of (T + 1, T).")
+    return scores, tasks
 
 
 def check_sequence(name: str, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -240,24 +256,29 @@ def check_vector(letter: str, values: np.ndarray, tasks: np.ndarray) -> np.ndarr
 
 
 def check_scores(letter: str, values: np.ndarray, first: tuple[int, ...]) -> None:
-    """Refuse a score outside [0, 1]; NaN passes; ``first`` is what the formulas call the first entry."""
+    """Refuse a score outside [0, 1]; NaN passes; ``first`` is what the formulas call the first entry.
+
+    Axes before those of ``first`` count the matrices of a stack, from 0.
+    """
     outside = np.argwhere((values < -ROUNDING) | (values > 1 + ROUNDING))
     if outside.size:
-        index = tuple(outside[0])
-        place = ", ".join(str(number) for number in outside[0] + np.array(first))
+        index = tuple(int(number) for number in outside[0])
+        stack, entry = index[: -len(first)], index[-len(first) :]
+        place = ", ".join(str(number + start) for number, start in zip(entry, first, strict=True))
+        which = f" in matrix {stack} of the stack" if stack else ""
         raise MatrixError(
-            f"{letter}[{place}] is {values[index]}: scores are in [0, 1]; divide percentages by 100."
+            f"{letter}[{place}]{which} is {values[index]}: scores are in [0, 1]; divide percentages by 100."
         )
 
 
 def pick(name: str, scores: np.ndarray, rows: np.ndarray | int, tasks: np.ndarray | int) -> np.ndarray:
     """R[t, i] for each t of ``rows`` with its i of ``tasks`` (or one for all), for the metric ``name``.
 
-    Raises: MatrixError: some of them were not measured.
+    Raises: MatrixError: some of them were not measured, in any matrix of a stack.
     """
     rows, tasks = np.broadcast_arrays(rows, tasks)
-    values: np.ndarray = scores[rows, tasks - 1]
-    missing = np.isnan(values)
+    values: np.ndarray = scores[..., rows, tasks - 1]
+    missing = np.isnan(values).any(axis=tuple(range(values.ndim - rows.ndim)))
     if missing.any():
         pairs = zip(rows[missing], tasks[missing], strict=True)
         places = ", ".join(f"R[{row}, {task}]" for row, task in pairs)
@@ -266,6 +287,7 @@ def pick(name: str, scores: np.ndarray, rows: np.ndarray | int, tasks: np.ndarra
     return values
 
 
-def mean(values: np.ndarray) -> float:
-    """The mean as a plain float."""
-    return float(np.mean(values))
+def mean(values: np.ndarray) -> Values:
+    """The mean over the last axis; a plain float where that is the only one."""
+    means = np.mean(values, axis=-1)
+    return float(means) if np.ndim(means) == 0 else np.asarray(means)

@@ -45,7 +45,7 @@ def run(
     if dry:
         show_plan(settings, quiet=quiet, as_json=as_json)
         return
-    from codestrata.experiment import run_experiment
+    from codestrata.experiment.walk import run_experiment
 
     with LiveProgress(console(), quiet=quiet) as progress:
         finished = run_experiment(settings, root=runs, name=name, progress=progress)

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from codestrata.report.tables import Table
 
@@ -30,11 +31,12 @@ def console() -> Console:
 
 def render(table: Table) -> RichTable:
     """A table for the terminal."""
-    view = RichTable(title=table.title, title_justify="left")
+    # As `Text`, because rich would take the brackets of an interval or of R[i, i] for markup.
+    view = RichTable(title=Text(table.title), title_justify="left")
     for number, name in enumerate(table.header):
-        view.add_column(name, justify="left" if number == 0 else "right", overflow="fold")
+        view.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
     for row in table.rows:
-        view.add_row(*row)
+        view.add_row(*map(Text, row))
     return view
 
 

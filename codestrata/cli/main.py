@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from codestrata.cli import comparing, inspecting, using
+from codestrata.cli import comparing, confining, inspecting, rescoring, translating, using
 from codestrata.cli.display import console
 from codestrata.errors import CodestrataError, RunError, SettingsError
 
@@ -34,6 +34,9 @@ def build_app() -> typer.Typer:
     app.command("list")(inspecting.list_all)
     app.command("show")(inspecting.show)
     app.command("methods")(inspecting.methods)
+    app.command("score")(rescoring.score)
+    app.command("matrix")(translating.matrix)
+    app.command("sandbox")(confining.sandbox)
     app.command("generate")(using.generate)
     app.command("pretrain")(using.pretrain)
     return app

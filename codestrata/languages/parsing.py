@@ -1,11 +1,13 @@
-"""Syntax trees of Python, JavaScript and Lua, by tree-sitter.
+"""Syntax trees of nine languages, by tree-sitter.
 
 What this does not do: replace the compiler. tree-sitter reads more than the languages allow: Python 2's
 ``print x``, a Python ``def`` without a body, a JavaScript ``return`` outside a function and two ``let`` of
-one name all count as valid.
+one name all count as valid. Nor does it bound the time of a parse: Lua's grammar needs half a minute for
+100 kB that are one long error, the others less than three seconds.
 """
 
 import importlib
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import version
 
@@ -13,11 +15,42 @@ from tree_sitter import Language, Parser, Tree
 
 from codestrata.errors import SettingsError, describe_unknown
 
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """Where a grammar lies: a Python package and its function that gives it, and one for whole files.
+
+    ``file_entry`` reads files that mix the language with other text; where it is ``None`` files and snippets
+    are read alike.
+    """
+
+    module: str
+    entry: str = "language"
+    file_entry: str | None = None
+
+
 GRAMMARS = {
-    "javascript": "tree_sitter_javascript",
-    "lua": "tree_sitter_lua",
-    "python": "tree_sitter_python",
+    "c_sharp": Grammar("tree_sitter_c_sharp"),
+    "go": Grammar("tree_sitter_go"),
+    "java": Grammar("tree_sitter_java"),
+    "javascript": Grammar("tree_sitter_javascript"),
+    "lua": Grammar("tree_sitter_lua"),
+    "php": Grammar("tree_sitter_php", "language_php_only", "language_php"),
+    "python": Grammar("tree_sitter_python"),
+    "ruby": Grammar("tree_sitter_ruby"),
+    "typescript": Grammar("tree_sitter_typescript", "language_typescript"),
 }
+
+METHODS = {
+    "c_sharp": {"method_declaration", "constructor_declaration", "operator_declaration"},
+    "java": {"method_declaration", "constructor_declaration"},
+    "javascript": {"method_definition"},
+    "php": {"method_declaration"},
+    "typescript": {"method_definition"},
+}
+"""Languages whose functions may be cut out of a class, and what the grammar calls them there."""
+
+MAY_STAND_BY_METHODS = {"comment", "line_comment", "block_comment", "decorator"}
 
 
 def list_languages() -> list[str]:
@@ -28,18 +61,21 @@ def list_languages() -> list[str]:
 def parse(language: str, code: str) -> Tree:
     """The syntax tree of ``code``; every text has one, with error nodes where it is not valid.
 
-    Node positions count bytes of the UTF-8 text.
+    Node positions count bytes of the UTF-8 text. PHP that begins with ``<`` is read as a file with tags,
+    other PHP as bare code.
 
     Raises: SettingsError: there is no parser for the language.
     """
-    # A lone surrogate has no UTF-8 form and is legal in none of the three languages' files.
-    return Parser(load_grammar(language)).parse(code.encode("utf-8", "replace"))
+    as_file = code.lstrip().startswith("<")
+    # A lone surrogate has no UTF-8 form and is legal in no language's files.
+    return Parser(load_grammar(language, as_file=as_file)).parse(code.encode("utf-8", "replace"))
 
 
 def is_valid(language: str, code: str) -> bool:
     """Whether ``code`` is not blank and its tree has neither errors nor missing nodes.
 
-    JavaScript may also be bare methods (``name(a) { ... }``), as CodeSearchNet cuts them out of classes.
+    Code of a language in ``METHODS`` may also be bare methods (``name(a) { ... }``), as CodeSearchNet cuts
+    them out of classes.
 
     Raises: SettingsError: there is no parser for the language.
     """
@@ -48,19 +84,19 @@ def is_valid(language: str, code: str) -> bool:
         return False
     if not tree.root_node.has_error:
         return True
-    return language == "javascript" and is_method_list(code)
+    return language in METHODS and is_method_list(language, code)
 
 
-def is_method_list(code: str) -> bool:
-    """Whether JavaScript ``code`` is what may stand between a class's braces, methods only."""
-    root = parse("javascript", f"class Methods {{\n{code}\n}}").root_node
+def is_method_list(language: str, code: str) -> bool:
+    """Whether ``code`` is what may stand between a class's braces, methods only."""
+    root = parse(language, f"class Methods {{\n{code}\n}}").root_node
     # Exactly one class: `} class Other {` would close ours and open another.
     if root.has_error or [child.type for child in root.named_children] != ["class_declaration"]:
         return False
     body = root.named_children[0].child_by_field_name("body")
-    assert body is not None  # the grammar gives every class declaration a body
+    assert body is not None  # the grammars give every class declaration a body
     kinds = {child.type for child in body.named_children}
-    return "method_definition" in kinds and kinds <= {"method_definition", "comment"}
+    return bool(kinds & METHODS[language]) and kinds <= METHODS[language] | MAY_STAND_BY_METHODS
 
 
 def describe_parser(language: str) -> str:
@@ -68,21 +104,27 @@ def describe_parser(language: str) -> str:
 
     Raises: SettingsError: there is no parser for the language.
     """
-    package = find_grammar(language).replace("_", "-")
+    package = find_grammar(language).module.replace("_", "-")
     return f"{package} {version(package)}"
 
 
-@lru_cache
-def load_grammar(language: str) -> Language:
-    """The grammar of a language, loaded once.
+def load_grammar(language: str, *, as_file: bool = False) -> Language:
+    """The grammar of a language, loaded once; with ``as_file`` the one for whole files.
 
     Raises: SettingsError: there is no parser for the language.
     """
-    return Language(importlib.import_module(find_grammar(language)).language())
+    grammar = find_grammar(language)
+    return load_entry(grammar.module, (grammar.file_entry if as_file else None) or grammar.entry)
 
 
-def find_grammar(language: str) -> str:
-    """The name of the Python module that holds a language's grammar.
+@lru_cache
+def load_entry(module: str, entry: str) -> Language:
+    """The grammar that a package's function gives, loaded once."""
+    return Language(getattr(importlib.import_module(module), entry)())
+
+
+def find_grammar(language: str) -> Grammar:
+    """Where a language's grammar lies.
 
     Raises: SettingsError: there is no parser for the language.
     """

@@ -1,54 +1,61 @@
-"""Run generated programs in batches, in a plain subprocess with limits, and say which reached their end.
+"""Run generated programs in batches, confined, and say which reached their end.
 
-One runner process per language takes program after program. Each gets a deadline; at the deadline the
-runner's process group is killed and a new runner goes on with the next program. Runners have their own
-session, a scrubbed environment, a temporary folder that is removed afterwards, and limits on memory,
-processor time, file size, open files and core dumps. Python programs run in forked children, JavaScript in
-fresh V8 contexts of a ``deno`` without any permission, Lua in fresh interpreters without ``io``, ``require``
-and most of ``os``. A verdict counts only with a random token that the runner was given for this one program.
+A few runner processes per language take program after program. Each program gets a deadline; at the deadline
+the runner is killed with everything it started and a new one goes on with the next program. A runner is
+confined by a rung of the ladder (``confinement``), chosen by attacking it (``isolation``); whatever the
+rung, it has its own session, a scrubbed environment, a folder that is removed afterwards, and limits on
+memory, processor time, file size, open files and core dumps. Python programs run in forked children,
+JavaScript in fresh V8 contexts of a ``deno`` without any permission, Lua in fresh interpreters without
+``io``, ``require`` and most of ``os``. A verdict counts only with a random token that the runner was given
+for this one program.
 
-What this does not do: stop hostile Python. A Python program can read the user's files, use the network,
-signal the user's processes, leave processes behind in sessions of their own, fill the disk with many small
-files, and, by searching its own process for the harness, forge its own verdict. JavaScript and Lua programs
-have no files, network or processes, but nothing here holds against a fault in V8 or Lua. Memory is limited on
-Linux; macOS ignores most of these limits; Windows is not supported. Promises of JavaScript are awaited, and
-there are no timers. Lua orders the keys of a table at random, anew in every state.
+What this does not do: on the rung ``limits``, stop hostile Python: it can read the user's files, use the
+network, signal the user's processes, leave processes behind and fill the disk. On every rung a Python
+program that searches its own process for the harness can forge its own verdict, as can a completion whose
+results are equal to everything. Memory is limited on Linux; macOS ignores most limits; Windows is not
+supported. Promises of JavaScript are awaited, and there are no timers. Lua orders the keys of a table at
+random, anew in every state.
 """
 
-import importlib.util
 import json
 import math
 import os
-import platform
 import secrets
+import select
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
 
-from codestrata.errors import ExecutionError, describe_unknown
+from codestrata.errors import ExecutionError
+from codestrata.languages.confinement import Isolation, build_command, choose_user
+from codestrata.languages.runtimes import STARTUP_SECONDS, build_environment, choose_limits
 
-LANGUAGES = ("javascript", "lua", "python")
-RUNNERS = Path(__file__).with_name("runners")
-MIB = 2**20
+MOST_WORKERS = 2
+PROGRAMS_PER_WORKER = 8
+"""A further worker is started only for as many more programs: it takes time to start."""
+END_SECONDS = 2.0
+"""How long the end of a killed runner is awaited."""
 
-STARTUP_SECONDS = 60.0
-"""How long a runner may take to be ready; generous, because it says nothing about a program."""
 
-STARTUP_MIB = {"javascript": 640, "lua": 64, "python": 32}
-"""What a runner needs for itself, on top of a program's memory; V8 reserves 512 MiB for machine code."""
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Source code to run, and tests to run after it, which raise an error if it is wrong.
 
-FILE_MIB = 4
-OPEN_FILES = 128
+    Between the two, what the source did to the language itself is undone. Without tests, the source judges
+    itself.
+    """
+
+    source: str
+    tests: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,157 +71,115 @@ class Outcome:
 
 
 def run_programs(
-    language: str, programs: Sequence[str], *, timeout_seconds: float, memory_mib: int
+    language: str,
+    programs: Sequence[Program],
+    *,
+    timeout_seconds: float,
+    memory_mib: int,
+    isolation: Isolation,
+    workers: int | None = None,
 ) -> list[Outcome]:
-    """The outcome of every program, in order; a program is full source that raises an error if it is wrong.
+    """The outcome of every program, in order; equal programs run once.
 
     Args:
         language: ``javascript``, ``lua`` or ``python``.
-        programs: Sources; each runs in a fresh global scope.
+        programs: Each runs in a fresh global scope.
         timeout_seconds: Wall time of one program, compilation included.
         memory_mib: Memory a program may use (Python: address space; JavaScript: V8's heap, and all data of
             the process; Lua: all of the interpreter's allocations).
+        isolation: What confines the programs, from ``isolation.choose_isolation``.
+        workers: Most runners at a time; ``None`` takes 2, or 1 where there is one processor.
 
-    Raises: ExecutionError: programs of this language cannot be run here, or not under this memory limit.
+    Raises: ExecutionError: nothing confines this language here, or its runner does not start under these
+    limits.
     """
-    command = build_command(language, memory_mib)
-    limits = choose_limits(language, len(programs), timeout_seconds, memory_mib)
-    outcomes: list[Outcome] = []
-    while len(outcomes) < len(programs):
-        with Runner(command, limits) as runner:
-            for program in programs[len(outcomes) :]:
-                outcomes.append(runner.run(program, timeout_seconds))
-                if not runner.alive:
-                    break
-    return outcomes
+    rung = check_isolation(isolation, language)
+    distinct = list(dict.fromkeys(programs))
+    limits = choose_limits(language, len(distinct), timeout_seconds, memory_mib)
+    outcomes: dict[Program, Outcome] = {}
+    waiting, lock = iter(distinct), threading.Lock()
+
+    def take() -> Program | None:
+        with lock:
+            return next(waiting, None)
+
+    def work() -> None:
+        program = take()
+        while program is not None:
+            with Runner(language, rung, limits=limits, memory_mib=memory_mib) as runner:
+                while program is not None and runner.alive:
+                    outcomes[program] = runner.run(program, timeout_seconds)
+                    program = take()
+
+    count = choose_workers(len(distinct), workers)
+    with ThreadPoolExecutor(max(1, count)) as pool:
+        tasks = [pool.submit(work) for _ in range(count)]
+        try:
+            for task in tasks:
+                task.result()
+        finally:
+            waiting = iter(())  # after an error or an interrupt the other workers stop at their next program
+    return [outcomes[program] for program in programs]
 
 
-@lru_cache
-def explain_missing(language: str) -> str | None:
-    """Why programs of this language cannot be run here, found by running one; ``None`` if they can."""
-    try:
-        (outcome,) = run_programs(language, [""], timeout_seconds=STARTUP_SECONDS, memory_mib=256)
-    except ExecutionError as error:
-        return str(error)
-    return (
-        None
-        if outcome.status == "passed"
-        else f"An empty {language} program {outcome.status}: {outcome.detail}"
-    )
-
-
-def describe_runner(language: str) -> str:
-    """What runs a language's programs, with its version, such as ``deno 2.9.8 in a plain subprocess``.
-
-    Raises: ExecutionError: there is no runner for the language.
-    """
-    check_language(language)
-    runtimes = {
-        "javascript": lambda: f"deno {version('deno')}",
-        "lua": lambda: f"Lua 5.4 (lupa {version('lupa')})",
-        "python": lambda: f"Python {platform.python_version()}",
-    }
-    return f"{runtimes[language]()} in a plain subprocess"
-
-
-def check_language(language: str) -> None:
-    """Refuse a language without a runner.
-
-    Raises: ExecutionError: there is no runner for the language.
-    """
-    if language not in LANGUAGES:
-        raise ExecutionError(describe_unknown("language", language, LANGUAGES))
-
-
-def build_command(language: str, memory_mib: int) -> list[str]:
-    """The command that starts a language's runner.
-
-    Raises: ExecutionError: the language is unknown, its runtime is not installed, or this is Windows.
-    """
-    check_language(language)
-    if os.name != "posix":
-        raise ExecutionError(f"Programs are run on Linux and macOS only; this is {platform.system()}.")
-    # -s -P and not -I: -I would ignore PYTHONHASHSEED, and the order of sets would change from run to run.
-    python = [sys.executable, "-s", "-P"]
-    if language == "python":
-        return [*python, str(RUNNERS / "python.py")]
-    if language == "lua":
-        if importlib.util.find_spec("lupa") is None:
-            raise ExecutionError("No Lua here: the package lupa is not installed. Run: pip install lupa")
-        return [*python, str(RUNNERS / "lua.py"), str(memory_mib)]
-    flags = ["--no-prompt", "--no-remote", "--no-npm", "--no-config", "--no-lock", "--no-code-cache"]
-    engine = f"--v8-flags=--max-old-space-size={memory_mib},--random-seed=1"
-    return [find_deno(), "run", *flags, engine, str(RUNNERS / "javascript.js")]
-
-
-def find_deno() -> str:
-    """The path of the deno executable that came with the package ``deno``.
-
-    Raises: ExecutionError: the package or its executable is missing.
-    """
-    try:
-        from deno import find_deno_bin
-    except ImportError as error:
+def check_isolation(isolation: Isolation, language: str) -> str:
+    """The rung of ``isolation``. Raises: ExecutionError: it has none, or is another language's."""
+    if isolation.language != language:
         raise ExecutionError(
-            "No JavaScript here: the package deno is not installed. Run: pip install deno"
-        ) from error
-    try:
-        return str(find_deno_bin())
-    except FileNotFoundError as error:
-        raise ExecutionError(f"No JavaScript here: the package deno lacks its executable {error}.") from error
+            f"The isolation was chosen for {isolation.language}, the programs are {language}: choose anew."
+        )
+    if isolation.rung is None:
+        raise ExecutionError(isolation.reason or f"Nothing confines {language} here: choose an isolation.")
+    return isolation.rung
 
 
-def choose_limits(language: str, programs: int, timeout_seconds: float, memory_mib: int) -> dict[str, int]:
-    """Resource limits of a runner, by their names in the module ``resource``."""
-    # With RLIMIT_AS V8 does not even start: it reserves address space far beyond what it uses.
-    memory = "RLIMIT_DATA" if language == "javascript" else "RLIMIT_AS"
-    return {
-        memory: (memory_mib + STARTUP_MIB[language]) * MIB,
-        # Deadlines are the parent's work; this ends an endless loop whose parent was killed.
-        "RLIMIT_CPU": math.ceil(timeout_seconds * programs + STARTUP_SECONDS),
-        "RLIMIT_FSIZE": FILE_MIB * MIB,
-        "RLIMIT_NOFILE": OPEN_FILES,
-        "RLIMIT_CORE": 0,
-    }
-
-
-def build_environment(folder: str) -> dict[str, str]:
-    """The whole environment of a runner; nothing of the parent's, which may hold secrets."""
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "HOME": folder,
-        "TMPDIR": folder,
-        "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "DENO_DIR": folder,
-        "DENO_NO_UPDATE_CHECK": "1",
-        "NO_COLOR": "1",
-    }
+def choose_workers(programs: int, most: int | None) -> int:
+    """How many runners so many programs are worth."""
+    if most is None:
+        most = min(MOST_WORKERS, os.cpu_count() or 1)
+    return min(most, math.ceil(programs / PROGRAMS_PER_WORKER))
 
 
 class Runner:
-    """One runner process, ready for programs; leaving the ``with`` block kills it and all of its group.
+    """One confined runner process, ready for programs; leaving the ``with`` block kills all that it started.
 
-    ``alive`` is False once the process is gone, by its own doing or at a program's deadline.
+    ``alive`` is False once the process is gone, by its own doing or at a program's deadline. ``within`` is
+    the folder for the runner's own folder; ``None`` takes the system's.
 
     Raises: ExecutionError: the process did not become ready.
     """
 
-    def __init__(self, command: Sequence[str], limits: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        language: str,
+        rung: str,
+        *,
+        limits: dict[str, int],
+        memory_mib: int,
+        within: Path | None = None,
+    ) -> None:
         self.alive = True
-        self._folder = tempfile.TemporaryDirectory(prefix="codestrata-", ignore_cleanup_errors=True)
-        self._errors = tempfile.TemporaryFile()
-        limited = [sys.executable, "-I", "-S", str(RUNNERS / "limited.py"), json.dumps(limits), *command]
-        self._process = subprocess.Popen(
-            limited,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            cwd=self._folder.name,
-            env=build_environment(self._folder.name),
-            start_new_session=True,
-        )
+        user = choose_user(rung)
+        self._folder = Path(tempfile.mkdtemp(prefix="codestrata-", dir=within))
+        try:
+            command = build_command(
+                language, rung, str(self._folder), user=user, limits=limits, memory_mib=memory_mib
+            )
+            if user is not None:
+                os.chown(self._folder, user, user)
+            self._errors = tempfile.TemporaryFile()
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                cwd=self._folder,
+                env=build_environment(str(self._folder)),
+                start_new_session=True,
+            )
+        except BaseException:  # an interrupt too must not leave the folder behind
+            remove_folder(self._folder)
+            raise
 
     def __enter__(self) -> Self:
         try:
@@ -229,12 +194,14 @@ class Runner:
     ) -> None:
         self.close()
 
-    def run(self, program: str, timeout_seconds: float) -> Outcome:
+    def run(self, program: Program, timeout_seconds: float) -> Outcome:
         """The outcome of one program."""
         token = secrets.token_hex(16)
-        request = json.dumps({"token": token, "source": program}) + "\n"
+        request = {"token": token, "source": program.source, "tests": program.tests.strip() and program.tests}
+        # Threads may use several processors; this only ends what outlives its deadline.
+        line = json.dumps({**request, "cpu_seconds": 2 * math.ceil(timeout_seconds)}) + "\n"
         with kill_after(self._process, timeout_seconds) as expired:
-            outcome = self._exchange(request, token)
+            outcome = self._exchange(line, token)
         # The deadline may pass just after the verdict was read: the verdict counts, the runner is gone.
         self.alive = outcome is not None and not expired.is_set()
         if outcome is not None:
@@ -244,14 +211,15 @@ class Runner:
         return Outcome("crashed", f"the runner {self._end()}")
 
     def close(self) -> None:
-        """Kill the process group and remove everything that belonged to it."""
+        """Kill the process and all that it started, and remove everything that belonged to it."""
         kill_group(self._process)
         self._process.wait()
+        wait_until_closed(self._output)
         with suppress(BrokenPipeError):
             self._input.close()
         self._output.close()
         self._errors.close()
-        self._folder.cleanup()
+        remove_folder(self._folder)
 
     def _wait_until_ready(self) -> None:
         with kill_after(self._process, STARTUP_SECONDS):
@@ -259,7 +227,7 @@ class Runner:
         if not ready:
             end = self._end()
             self._errors.seek(0)
-            said = self._errors.read(300).decode("utf-8", "replace").strip()
+            said = self._errors.read().decode("utf-8", "replace").strip()[-300:]
             raise ExecutionError(f"A runner did not start, it {end}. Its last words: {said or 'none'}")
 
     def _exchange(self, request: str, token: str) -> Outcome | None:
@@ -318,3 +286,41 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     if process.returncode is None:
         with suppress(ProcessLookupError, PermissionError):  # macOS: a group of zombies only
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_until_closed(pipe: IO[bytes]) -> None:
+    """Wait until the last process that holds the other end is gone; in bubblewrap that is the first process.
+
+    Killing bubblewrap kills the namespace's first process and with it all others, but a moment later.
+    """
+    deadline = time.monotonic() + END_SECONDS
+    while (left := deadline - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
+        if not os.read(pipe.fileno(), 65536):
+            return
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, however deep; what a process that escaped the limits still writes there may stay."""
+    prefix = secrets.token_hex(8)
+    moved = 0
+    with suppress(OSError):
+        while subfolders := remove_files(folder):
+            for subfolder in subfolders:
+                os.chmod(subfolder, 0o700)
+                # Up, not down: a path can be too long for the system, and recursion too deep.
+                for inner in remove_files(subfolder):
+                    os.chmod(inner, 0o700)
+                    os.rename(inner, folder / f"{prefix}-{moved}")
+                    moved += 1
+                os.rmdir(subfolder)
+        os.rmdir(folder)
+
+
+def remove_files(folder: Path) -> list[Path]:
+    """Remove all that lies in a folder but its folders, and list those."""
+    with os.scandir(folder) as entries:
+        listed = [(Path(entry.path), entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for path, is_folder in listed:
+        if not is_folder:
+            path.unlink()
+    return [path for path, is_folder in listed if is_folder]

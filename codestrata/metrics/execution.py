@@ -1,59 +1,132 @@
-"""Scores that run completions: the share that passes its tests.
+"""Scores that run completions: pass@k, the chance that at least one of k completions passes the tests.
 
-What this does not do: confine the programs; what stops them and what does not is told in
-``languages.sandbox``.
+What this does not do: confine the programs (``languages.isolation`` chooses what does), or tell a wrong
+completion from one whose tests are wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import comb
 
-from codestrata.languages.sandbox import describe_runner, explain_missing, run_programs
-from codestrata.records import Prediction, Score
+from codestrata.languages.isolation import choose_isolation
+from codestrata.languages.sandbox import Program, run_programs
+from codestrata.records import Metric, Prediction, Score
 from codestrata.settings import ExecutionSettings
 
 
-def score_pass_rate(predictions: Sequence[Prediction], language: str, limits: ExecutionSettings) -> Score:
-    """Share of completions that, followed by their tests, run to the end (pass@1 with one completion each).
+def describe_pass_rate(k: int) -> Metric:
+    """What pass@k is."""
+    return Metric(
+        name=name_pass_rate(k),
+        kind="rate",
+        formula=f"mean over examples of 1 - C(n - c, {k}) / C(n, {k}); c of an example's n completions pass",
+        source="Chen et al. 2021, arXiv:2107.03374",
+        implementation="codestrata.metrics.execution, in whole numbers; a pass is a random token that is "
+        "given out after the last test",
+    )
 
-    Predictions without tests are left out: ``n`` and ``per_example`` count only those with tests, in order,
-    and ``reason`` says how many were left out. The value is ``None`` where none has tests or the language
-    cannot be run here. Equal programs run once.
+
+def name_pass_rate(k: int) -> str:
+    """The name of the metric."""
+    return f"pass@{k}"
+
+
+def score_pass_rate(
+    predictions: Sequence[Prediction],
+    language: str,
+    execution: ExecutionSettings,
+    pass_k: Sequence[int] = (1,),
+) -> tuple[Score, ...]:
+    """pass@k for each k, over the examples that have tests, in the order in which they come first.
+
+    Predictions with the same ``identifier`` are the samples of one example. Predictions without tests are
+    left out, and ``reason`` says how many examples that are. The value is ``None`` where no example has
+    tests, where nothing confines the language here, or where an example has fewer than k samples.
+    ``isolation`` names what confined the programs. Equal programs run once.
+
+    Args:
+        predictions: Samples of examples.
+        language: Of the completions and their tests.
+        execution: Limits, and what may confine the programs.
+        pass_k: The k, each at least 1.
 
     Raises: ExecutionError: the language can be run, but not under these limits.
     """
-    programs = [program for program in map(build_program, predictions) if program is not None]
-    if not predictions:
-        return Score(metric="pass@1", value=None, n=0, reason="no predictions")
+    programs = group_programs(predictions)
+    examples = len({prediction.identifier for prediction in predictions})
     if not programs:
-        return Score(
-            metric="pass@1", value=None, n=0, reason=f"none of {len(predictions)} predictions has tests"
+        reason = f"none of {examples} examples has tests" if predictions else "no predictions"
+        return tuple(Score(metric=name_pass_rate(k), value=None, n=0, reason=reason) for k in pass_k)
+    isolation = choose_isolation(language, execution.isolation, execution.allow_unconfined)
+    if isolation.rung is None:
+        return tuple(
+            Score(metric=name_pass_rate(k), value=None, n=len(programs), reason=isolation.reason)
+            for k in pass_k
         )
-    missing = explain_missing(language)
-    if missing is not None:
-        return Score(metric="pass@1", value=None, n=len(programs), reason=missing)
-    distinct = list(dict.fromkeys(programs))
     outcomes = run_programs(
-        language, distinct, timeout_seconds=limits.timeout_seconds, memory_mib=limits.memory_mib
+        language,
+        [program for samples in programs.values() for program in samples],
+        timeout_seconds=execution.timeout_seconds,
+        memory_mib=execution.memory_mib,
+        isolation=isolation,
     )
-    passed = {
-        program: float(outcome.status == "passed")
-        for program, outcome in zip(distinct, outcomes, strict=True)
-    }
-    passes = tuple(passed[program] for program in programs)
-    untested = len(predictions) - len(programs)
-    return Score(
-        metric="pass@1",
-        value=sum(passes) / len(passes),
-        n=len(passes),
-        reason=f"{untested} of {len(predictions)} predictions have no tests and are left out"
-        if untested
-        else None,
-        per_example=passes,
-        variant=f"{describe_runner(language)}, {limits.timeout_seconds:g} s, {limits.memory_mib} MiB",
-    )
+    passes = iter([outcome.status == "passed" for outcome in outcomes])
+    counts = [(len(samples), sum(next(passes) for _ in samples)) for samples in programs.values()]
+    left_out = examples - len(programs)
+    notice = f"{left_out} of {examples} examples have no tests and are left out" if left_out else None
+    variant = f"{isolation.runtime}, {execution.timeout_seconds:g} s, {execution.memory_mib} MiB"
+    return tuple(build_score(k, counts, notice, variant, isolation.rung) for k in pass_k)
 
 
-def build_program(prediction: Prediction) -> str | None:
-    """A completion followed by its tests; ``None`` without tests or with blank ones."""
+def group_programs(predictions: Sequence[Prediction]) -> Mapping[str, list[Program]]:
+    """The programs of each example's samples, by identifier; examples without tests are missing."""
+    programs: dict[str, list[Program]] = {}
+    for prediction in predictions:
+        program = build_program(prediction)
+        if program is not None:
+            programs.setdefault(prediction.identifier, []).append(program)
+    return programs
+
+
+def build_program(prediction: Prediction) -> Program | None:
+    """A completion with its tests; ``None`` without tests or with blank ones."""
     if prediction.tests is None or not prediction.tests.strip():
         return None
-    return f"{prediction.completion}\n{prediction.tests}"
+    return Program(prediction.completion, prediction.tests)
+
+
+def build_score(
+    k: int, counts: Sequence[tuple[int, int]], notice: str | None, variant: str, isolation: str
+) -> Score:
+    """pass@k from (samples, passes) of each example."""
+    fewest = min(samples for samples, _ in counts)
+    if fewest < k:
+        reason = f"pass@{k} needs {k} samples of every example, but one has {fewest}"
+        return Score(metric=name_pass_rate(k), value=None, n=len(counts), reason=reason)
+    rates = tuple(estimate_pass_rate(samples, passes, k) for samples, passes in counts)
+    return Score(
+        metric=name_pass_rate(k),
+        value=sum(rates) / len(rates),
+        n=len(rates),
+        reason=notice,
+        per_example=rates,
+        aggregate="rate" if all(samples == 1 for samples, _ in counts) else "mean",
+        variant=variant,
+        isolation=isolation,
+    )
+
+
+def estimate_pass_rate(samples: int, passes: int, k: int) -> float:
+    """The chance that k of the samples, drawn without replacement, hold one that passes.
+
+        1 - C(n - c, k) / C(n, k)
+
+    Args:
+        samples: n, at least ``k``.
+        passes: c, from 0 to n.
+        k: At least 1.
+
+    Source: Chen et al. 2021, arXiv:2107.03374, equation 1. The quotient of whole numbers is rounded once, so
+    that their product form, made for stability, is not needed.
+    """
+    draws = comb(samples, k)
+    return (draws - comb(samples - passes, k)) / draws

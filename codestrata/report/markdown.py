@@ -6,50 +6,69 @@ What this does not do: compare runs, or claim a difference between methods that 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from codestrata.report.costs import build_cost_table, list_memory_counters
+from codestrata.report.definitions import build_metrics_tables, list_definitions
+from codestrata.report.findings import Finding, list_chapters
+from codestrata.report.published import (
+    build_published_table,
+    build_verdicts_table,
+    describe_published,
+    list_published_findings,
+)
 from codestrata.report.tables import (
     Results,
     Table,
-    build_cost_table,
+    build_cost_comparison,
+    build_differences,
     build_matrix_table,
-    build_metrics_table,
-    count_rows,
-    find_cell,
-    list_summary_tables,
+    build_transfer_table,
+    check_version,
+    keep,
+    list_score_tables,
     list_task_names,
-    write_final,
 )
 
 
 def render_analysis(results: Results) -> str:
-    """The whole document."""
+    """The whole document.
+
+    Raises: RunError: results of another schema.
+    """
+    check_version(results)
     sections = [
         f"# Run `{results['run']}`",
         describe_setup(results),
         "## Findings",
-        "\n".join(f"- {sentence}" for sentence in write_findings(results)),
+        "Every sentence is generated from the entry of `experimental_results.json` that its pointer names.",
+        *write_findings(results),
+        *write_published(results),
         "## Comparison",
-        *(render_table(table) for table in list_summary_tables(results)),
-        "Forgetting is F = mean over earlier tasks of (best score since its own training - final score), in "
-        "the metric's unit. *structural* marks what the schedule alone decides: with a component per task, "
-        "training a later task cannot touch an earlier one. Such cells are proven, not found.",
-        *list_missing_forgetting(results),
+        *(render_table(table) for table in list_score_tables(results)),
+        *explain_comparison(results),
+        "## Differences",
+        *write_differences(results),
         "## R, task by task",
         *(render_table(build_matrix_table(results, method)) for method in results["methods"]),
+        *write_transfer(results),
         "## Metrics",
         *(
             render_table(table)
             for split in ("test", "unseen")
-            if (table := build_metrics_table(results, split))
+            for table in build_metrics_tables(results, split)
         ),
-        "\n".join(f"- **{name}**: {text}" for name, text in list_metric_notes(results)),
+        "\n".join(f"- **{name}**: {text}" for name, text in list_definitions(results)),
+        "## What confined generated programs",
+        "\n".join(describe_execution(results)),
         "## Cost",
+        render_table(build_cost_comparison(results)),
         render_table(build_cost_table(results)),
         f"Peak memory counter: {', '.join(list_memory_counters(results)) or 'none, nothing was trained'}.",
         "## Data",
         *describe_data(results),
         "## Reproduce",
         "`codestrata run settings.toml`, with the file beside this one, on the same machine and thread count "
-        f"repeats every prediction. Settings fingerprint `{results['settings_fingerprint']}`.",
+        "repeats every prediction; `codestrata score` computes every number again from the stored ones. "
+        f"Settings fingerprint `{results['settings_fingerprint']}`.",
         describe_environment(results["environment"]),
     ]
     return "\n\n".join(sections) + "\n"
@@ -64,103 +83,104 @@ def describe_setup(results: Results) -> str:
         f"tasks in order: {', '.join(list_task_names(results))}; methods: "
         f"{', '.join(method['name'] for method in results['methods'])}; "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Scores are in [0, 1], higher is better; "
+        "intervals are 95 %, those of differences Holm-adjusted; "
         f"total time {results['seconds']['total']:.0f} s."
     )
 
 
 def write_findings(results: Results) -> Iterator[str]:
-    """One sentence per fact, each read from the results."""
-    metric, tasks = results["headline_metric"], list_task_names(results)
-    for method in results["methods"]:
-        reached = "; ".join(f"{task} {write_final(method, task, 'test', metric)}" for task in tasks)
-        yield f"`{method['name']}` ends at {metric}: {reached}."
-        yield from write_forgetting_findings(method, tasks, metric)
-    yield from write_isolation_findings(results)
-    yield from write_cut_findings(results)
-    yield (
-        "Differences between methods are not tested here: intervals are over examples"
-        f"{', for this seed only' if len(results['settings']['seeds']) == 1 else ''}."
-    )
+    """The findings under their headings."""
+    for chapter in list_chapters(results):
+        yield f"### {chapter.heading}"
+        yield "\n".join(map(render_finding, chapter.findings))
 
 
-def write_forgetting_findings(method: Mapping[str, Any], tasks: list[str], metric: str) -> Iterator[str]:
-    """What a method that shares its component lost on the first task."""
-    if method["schedule"] == "isolated" or len(tasks) < 2:
+def render_finding(finding: Finding) -> str:
+    """A sentence with the place that it is generated from."""
+    return f"- {finding.text} (`{finding.pointer}`)"
+
+
+def write_published(results: Results) -> Iterator[str]:
+    """The founding experiment's findings, for a run of its preset."""
+    if results["founding"] is None:
         return
-    for entry in method["seeds"]:
-        learned = find_cell(entry, row=1, task=tasks[0], split="test")
-        final = find_cell(entry, row=count_rows(entry), task=tasks[0], split="test")
-        if (
-            learned
-            and final
-            and None not in (values := [c["scores"][metric]["value"] for c in (learned, final)])
-        ):
-            yield (
-                f"`{method['name']}` (seed {entry['seed']}) had {values[0]:.3f} on {tasks[0]} after learning "
-                f"it, and {values[1]:.3f} after {tasks[-1]}."
-            )
+    yield "## The published findings"
+    yield describe_published(results)
+    yield render_table(build_published_table(results))
+    yield "\n".join(map(render_finding, list_published_findings(results)))
+    yield render_table(build_verdicts_table(results))
 
 
-def write_isolation_findings(results: Results) -> Iterator[str]:
-    """How often old tasks were decoded again and the base was hashed, and what came out."""
-    entries = [entry for method in results["methods"] for entry in method["seeds"]]
-    cells = [cell for entry in entries for cell in entry["cells"] if cell["origin"] == "rechecked"]
-    same = sum(cell["identical_predictions"] for cell in cells)
-    if cells:
-        yield (
-            f"Isolation: {len(cells)} cells of older tasks were decoded again after later training; "
-            f"{same} gave the same predictions to the last character."
-        )
-    trainings = [training for entry in entries for training in entry["trainings"]]
-    kept = sum(t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings)
-    if trainings:
-        yield f"The frozen base kept its fingerprint in {kept} of {len(trainings)} trainings."
-
-
-def write_cut_findings(results: Results) -> Iterator[str]:
-    """How many completions at the end of the sequence the length limit cut, where it cut any."""
-    for method in results["methods"]:
-        last = [
-            cell for entry in method["seeds"] for cell in entry["cells"] if cell["row"] == count_rows(entry)
-        ]
-        cut = sum(cell["unfinished"] for cell in last)
-        if cut:
-            yield f"`{method['name']}`: the length limit cut {cut} of its completions at the end."
-
-
-def list_metric_notes(results: Results) -> Iterator[tuple[str, str]]:
-    """Each metric's definition, the implementation used, and why it or a part of it is missing."""
-    for name, text in results["metrics"].items():
-        scores = [cell["scores"][name] for cell in results["base"]["cells"]]
-        variants = {score["variant"] for score in scores if score["variant"]}
-        reasons = {
-            score["reason"] if score["value"] is not None else f"not computed: {score['reason']}"
-            for score in scores
-            if score["reason"]
-        }
-        yield name, "; ".join([text, *sorted(variants), *sorted(reasons)])
-
-
-def list_missing_forgetting(results: Results) -> list[str]:
-    """Why forgetting is missing from the comparison, where it is."""
-    metric = results["headline_metric"]
-    found = [
-        entry["continual"][metric]["forgetting"] for method in results["methods"] for entry in method["seeds"]
-    ]
-    reasons = sorted({value["reason"] for value in found if value["value"] is None})
-    return [f"Forgetting was not computed: {reason}" for reason in reasons]
-
-
-def list_memory_counters(results: Results) -> list[str]:
-    """The counters that peak memory was read from."""
-    return sorted(
-        {
-            training["memory_counter"]
-            for method in results["methods"]
-            for entry in method["seeds"]
-            for training in entry["trainings"]
-        }
+def explain_comparison(results: Results) -> Iterator[str]:
+    """What the rows and columns of the comparison mean."""
+    controls = "; ".join(f"`{control['name']}`: {control['about']}" for control in results["controls"])
+    yield (
+        f"Controls need no learning: `base` is the untouched base; {controls}. *noise floor* is the largest "
+        "difference between two evaluations of the same weights under this run's decoding settings. "
+        "*detectable* is the smallest difference that such a comparison finds four times out of five."
     )
+    yield (
+        "Forgetting is F = mean over earlier tasks of (best score since its own training - final score), in "
+        "the metric's unit. *structural* marks what the schedule alone decides: with a component per task, "
+        "training a later task cannot touch an earlier one. Such cells are proven, not found."
+    )
+    metric = results["headline_metric"]
+    found = [method["continual"][metric]["forgetting"] for method in results["methods"]]
+    for reason in sorted({value["reason"] for value in found if value["value"] is None}):
+        yield f"Forgetting was not computed: {reason}"
+
+
+def write_differences(results: Results) -> Iterator[str]:
+    """All tested differences: between methods, and from the controls."""
+    keys = ("comparisons", "control_comparisons")
+    tables = [table for key in keys for table in keep(build_differences(results, key, detailed=True))]
+    if not tables:
+        yield "Nothing was trained, so there is no difference to test."
+        return
+    yield from map(render_table, tables)
+    yield (
+        "*better* is what the Holm-adjusted paired interval says; the two tables are two families. The "
+        "sign-flip p over seeds is exact and for information only: with 5 seeds it cannot go under 0.0625. "
+        "*more examples* and *more seeds* are about how many more would tell the two apart, at the "
+        "difference found."
+    )
+    yield from map(render_note, list_difference_notes(results))
+
+
+def list_difference_notes(results: Results) -> list[str]:
+    """Why a pair was not compared, or a number beside a difference is missing; every reason once."""
+    entries = [*results["comparisons"], *results["control_comparisons"]]
+    keys = ("reason", "minimum_detectable_effect_reason", "examples_needed_reason", "seeds_needed_reason")
+    return sorted({entry[key] for entry in entries for key in keys if entry.get(key)})
+
+
+def render_note(text: str) -> str:
+    """A remark in a paragraph of its own."""
+    return f"Note: {text}."
+
+
+def write_transfer(results: Results) -> Iterator[str]:
+    """X of every method that has one, or why none has."""
+    tables = [table for method in results["methods"] for table in keep(build_transfer_table(results, method))]
+    yield "## X, every component on every task"
+    yield from map(render_table, tables)
+    reasons: dict[str, list[str]] = {}
+    for method in results["methods"]:
+        reason = method["seeds"][0]["transfer"]["reason"]
+        if reason and method["component"] is not None:
+            reasons.setdefault(reason, []).append(f"`{method['name']}`")
+    yield from (f"No X for {', '.join(names)}: {reason}." for reason, names in reasons.items())
+    if not tables and not reasons:
+        yield "Nothing was trained."
+
+
+def describe_execution(results: Results) -> Iterator[str]:
+    """A line per language: what ran its programs, and why nothing stronger did."""
+    for language, isolation in results["execution"].items():
+        rung = isolation["rung"]
+        chosen = f"not run: {isolation['reason']}" if rung is None else f"`{rung}`, {isolation['runtime']}"
+        refused = "; ".join(f"`{name}` refused: {reason}" for name, reason in isolation["refused"].items())
+        yield f"- **{language}**: {chosen}{'; ' + refused if refused else ''}."
 
 
 def describe_data(results: Results) -> Iterator[str]:

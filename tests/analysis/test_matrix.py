@@ -195,6 +195,73 @@ def test_summary_of_one_task_has_no_transfer():
         assert "at least 2" in summary[name].reason
 
 
+@st.composite
+def stacks(draw: st.DrawFn) -> np.ndarray:
+    tasks, shape = draw(st.integers(2, 5)), draw(st.sampled_from([(1,), (4,), (2, 3)]))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return generator.random((*shape, tasks + 1, tasks))
+
+
+@pytest.mark.parametrize("metric", [*matrix.METRICS.values(), matrix.forgetting_percent])
+@PROPERTY
+@given(scores=stacks())
+def test_a_stack_gives_what_its_matrices_give_one_by_one(metric, scores):
+    values = metric(scores)
+    places = list(np.ndindex(scores.shape[:-2]))
+    assert values.shape[: scores.ndim - 2] == scores.shape[:-2]
+    assert np.array_equal(values, np.reshape([metric(scores[place]) for place in places], values.shape))
+
+
+@PROPERTY
+@given(stacks())
+def test_identities_hold_in_a_stack(scores):
+    tasks = scores.shape[-1]
+    backward, lost = matrix.backward_transfer(scores), matrix.forgetting(scores)
+    learned = matrix.learning_accuracy(scores)
+    assert np.allclose(matrix.average_accuracy(scores), learned + (tasks - 1) / tasks * backward, atol=1e-12)
+    assert np.all(lost >= -backward - 1e-12)
+
+
+@PROPERTY
+@given(stacks())
+def test_a_stack_of_isolated_components_gives_exactly_zero(scores):
+    tasks = scores.shape[-1]
+    rows, columns = np.indices((tasks + 1, tasks))
+    isolated = np.where(rows > columns, scores[..., -1:, :], scores[..., :1, :])
+    for metric in (matrix.forgetting, matrix.backward_transfer, matrix.forward_transfer):
+        assert not np.any(metric(isolated))
+
+
+@pytest.mark.parametrize("metric", matrix.METRICS.values())
+def test_an_entry_missing_in_one_matrix_of_a_stack_is_named(metric):
+    stack = np.stack([FALLING, FALLING])
+    stack[1, 2:, 1] = NAN
+    stack[1, 1, 1] = NAN
+    with pytest.raises(MatrixError, match=r"R\[\d, 2\]"):
+        metric(stack)
+
+
+def test_a_score_outside_the_unit_interval_is_found_in_a_stack():
+    stack = np.stack([FALLING, FALLING])
+    stack[1, 2, 0] = 2
+    with pytest.raises(MatrixError, match=r"R\[2, 1\] in matrix \(1,\) of the stack is 2.0"):
+        matrix.average_accuracy(stack)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        matrix.summarize_matrix,
+        lambda stack: matrix.expert_gap(np.ones(3), stack),
+        lambda stack: matrix.intransigence(np.ones(3), stack),
+    ],
+    ids=["summarize_matrix", "expert_gap", "intransigence"],
+)
+def test_what_takes_one_matrix_refuses_a_stack(call):
+    with pytest.raises(MatrixError, match=r"R has shape \(2, 4, 3\), a stack of matrices"):
+        call(np.stack([FALLING, FALLING]))
+
+
 @PROPERTY
 @given(full_matrices(min_tasks=1))
 def test_values_are_plain_floats_and_scores_are_not_changed(scores):

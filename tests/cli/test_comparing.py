@@ -9,9 +9,9 @@ import tomllib
 import pytest
 import tomli_w
 
-from codestrata import experiment
 from codestrata.cli.comparing import resolve_settings
 from codestrata.errors import SettingsError
+from codestrata.experiment import walk
 from codestrata.settings import build_settings
 from codestrata.store import open_run
 
@@ -198,7 +198,7 @@ def test_an_interrupted_run_is_130_and_stays_unfinished(call, quick_file, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "fit", interrupt)
+    monkeypatch.setattr(walk, "fit", interrupt)
     runs = tmp_path / "runs"
     code, out, err = call("run", quick_file, "--runs", runs, "--name", "mine")
     assert (code, out) == (130, "")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,8 @@ from codestrata import errors
 from codestrata.cli import inspecting
 from codestrata.cli.main import build_app, main
 
-COMMANDS = ("run", "list", "show", "methods", "generate", "pretrain")
+ROOT = Path(__file__).parents[2]
+COMMANDS = ("run", "list", "show", "methods", "score", "matrix", "sandbox", "generate", "pretrain")
 
 
 def call_apart(statement):
@@ -37,6 +39,12 @@ def test_every_command_and_option_says_what_it_does(call):
     names = [command.name for command in build_app().registered_commands]
     assert names == list(COMMANDS)
     assert all(command.callback.__doc__ for command in build_app().registered_commands)
+
+
+def test_every_command_is_documented():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    assert [name for name in COMMANDS if f"codestrata {name}" not in text] == []
 
 
 def test_help_imports_nothing_heavy():

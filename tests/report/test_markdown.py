@@ -2,15 +2,16 @@
 
 import json
 import re
+from importlib.resources import files
 
+import jsonschema
 import pytest
 
+from codestrata.errors import RunError
+from codestrata.report.findings import list_findings
 from codestrata.report.markdown import render_analysis, render_row, render_table
-from codestrata.report.tables import Table, find_cell
-
-
-def find_method(results, name):
-    return next(method for method in results["methods"] if method["name"] == name)
+from codestrata.report.pointers import read_pointer
+from codestrata.report.tables import Table
 
 
 def list_numbers(value):
@@ -21,11 +22,25 @@ def list_numbers(value):
     return [value] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
+def test_the_made_results_have_the_published_shape(results):
+    text = (files("codestrata") / "schemas" / "experimental_results.schema.json").read_text(encoding="utf-8")
+    jsonschema.validate(results, json.loads(text))
+
+
 def test_the_stored_analysis_follows_from_the_stored_json_alone(tiny_run):
     text = (tiny_run.path / "experimental_results.json").read_text(encoding="utf-8")
     stored = (tiny_run.path / "results_analysis.md").read_bytes()
     assert render_analysis(json.loads(text)).encode() == stored
     assert render_analysis(json.loads(text)).encode() == stored
+
+
+def test_every_pointer_of_a_real_analysis_leads_somewhere(tiny_run):
+    real = tiny_run.read_results()
+    text = (tiny_run.path / "results_analysis.md").read_text(encoding="utf-8")
+    pointers = re.findall(r"^- .* \(`(/[^`]+)`\)$", text, flags=re.MULTILINE)
+    assert len(pointers) == len(list_findings(real)) > 20
+    for pointer in pointers:
+        read_pointer(real, pointer)
 
 
 def test_writing_leaves_the_results_as_they_are(results):
@@ -36,10 +51,16 @@ def test_writing_leaves_the_results_as_they_are(results):
 
 def test_no_number_is_invented(results):
     known = {f"{number:.3f}" for number in list_numbers(results)}
+    known |= {f"{abs(number):.3f}" for number in list_numbers(results)}
     text = render_analysis(results)
     written = re.findall(r"(?<![\d.])\d+\.\d{3}(?![\d.])", text)
-    assert len(written) > 50
+    assert len(written) > 300
     assert set(written) <= known
+
+
+def test_another_schema_is_refused(results):
+    with pytest.raises(RunError, match="schema version 1"):
+        render_analysis(results | {"schema_version": 1})
 
 
 def test_the_sections_stand_in_order(results):
@@ -48,65 +69,77 @@ def test_the_sections_stand_in_order(results):
         f"Run `{results['run']}`",
         "Findings",
         "Comparison",
+        "Differences",
         "R, task by task",
+        "X, every component on every task",
         "Metrics",
+        "What confined generated programs",
         "Cost",
         "Data",
         "Reproduce",
     ]
 
 
-def test_findings_are_read_from_the_results(results):
-    finetune = find_method(results, "finetune")["seeds"][0]
-    for row, value in ((1, 0.876), (2, 0.123)):
-        find_cell(finetune, row=row, task="python", split="test")["scores"]["pass@1"]["value"] = value
+def test_every_sentence_of_findings_has_a_pointer(results):
     text = render_analysis(results)
-    assert "`finetune` (seed 0) had 0.876 on python after learning it, and 0.123 after javascript." in text
-    assert "4 cells of older tasks were decoded again after later training; 4 gave the same" in text
-    assert "kept its fingerprint in 6 of 6 trainings" in text
-    assert "`lora` (seed 0) had" not in text
+    findings = text[text.index("## Findings") : text.index("## Comparison")]
+    lines = [line for line in findings.splitlines() if line.startswith("- ")]
+    assert len(lines) == len(list_findings(results))
+    for line in lines:
+        assert re.search(r"\. \(`/[^`]+`\)$", line), line
 
 
-def test_a_broken_isolation_is_counted(results):
-    lora = find_method(results, "lora")["seeds"][0]
-    find_cell(lora, row=2, task="python", split="test")["identical_predictions"] = False
-    lora["trainings"][0]["base_fingerprint_after"] = "other"
-    text = render_analysis(results)
-    assert "4 cells of older tasks were decoded again after later training; 3 gave the same" in text
-    assert "kept its fingerprint in 5 of 6 trainings" in text
+def test_every_table_of_scores_shows_the_controls(results):
+    tables = re.findall(r"^\*\*(.*)\*\*\n\n((?:\|.*\n?)+)", render_analysis(results), flags=re.MULTILINE)
+    of_scores = [(title, body) for title, body in tables if title.startswith(("pass@1", "R of", "X of"))]
+    of_scores += [(title, body) for title, body in tables if ", split `" in title]
+    assert len(of_scores) == 2 + 4 + 2 + 8
+    for title, body in of_scores:
+        assert "echo" in body, title
+        assert "nearest" in body, title
 
 
-@pytest.mark.parametrize("metric", ["pass@1", "bleu", "exact_match", "syntax_pass"])
+@pytest.mark.parametrize("metric", ["pass@1", "bleu", "syntax_pass"])
 def test_a_metric_without_a_value_shows_its_reason(results, metric):
     for cell in results["base"]["cells"]:
         cell["scores"][metric] |= {"value": None, "interval": None, "reason": "the reason is this"}
     line = next(line for line in render_analysis(results).splitlines() if line.startswith(f"- **{metric}**"))
-    assert "not computed: the reason is this" in line
-
-
-def test_a_metric_over_a_part_of_the_examples_says_so(results):
-    results["base"]["cells"][0]["scores"]["pass@1"]["reason"] = "1 of 4 predictions have no tests"
-    line = next(line for line in render_analysis(results).splitlines() if line.startswith("- **pass@1**"))
-    assert "1 of 4 predictions have no tests" in line
-    assert "not computed" not in line
+    assert "not computed for base: the reason is this" in line
 
 
 def test_missing_forgetting_shows_its_reason(results):
-    assert "not computed" not in render_analysis(results)
+    assert "Forgetting was not computed" not in render_analysis(results)
     for method in results["methods"]:
-        method["seeds"][0]["continual"]["pass@1"]["forgetting"] = {
+        method["continual"]["pass@1"]["forgetting"] |= {
             "value": None,
+            "interval": None,
             "reason": "it needs at least 2 tasks",
             "structural": False,
         }
     assert render_analysis(results).count("Forgetting was not computed: it needs at least 2 tasks") == 1
 
 
-def test_a_run_that_trained_nothing_can_be_written(results):
-    results["methods"] = results["methods"][:1]
+def test_reasons_beside_differences_are_listed_once(results):
+    assert render_analysis(results).count("Note: one seed does not say how seeds differ.") == 1
+
+
+def test_refused_rungs_are_listed_with_their_reasons(results):
     text = render_analysis(results)
-    assert "Isolation:" not in text
+    assert "- **python**: `landlock`, Python 3.11; `bubblewrap` refused: bwrap is not installed." in text
+    results["execution"]["python"] |= {"rung": None, "reason": "no rung passes"}
+    assert "- **python**: not run: no rung passes; `bubblewrap` refused" in render_analysis(results)
+
+
+def test_methods_without_transfer_say_why(results):
+    assert "No X for `finetune`: one component serves all tasks." in render_analysis(results)
+
+
+def test_a_run_that_trained_nothing_can_be_written(results):
+    results |= {"methods": results["methods"][:1], "above_controls": []}
+    results |= {"comparisons": [], "control_comparisons": []}
+    text = render_analysis(results)
     assert "none, nothing was trained" in text
+    assert "Nothing was trained, so there is no difference to test." in text
 
 
 def test_data_and_machine_are_told(results):
@@ -120,23 +153,9 @@ def test_data_and_machine_are_told(results):
     assert results["settings_fingerprint"] in text
 
 
-def test_completions_cut_at_the_limit_are_counted(results):
-    for method in results["methods"]:
-        for entry in method["seeds"]:
-            for cell in entry["cells"]:
-                cell["unfinished"] = 0
-    assert "length limit cut" not in render_analysis(results)
-    method = results["methods"][1]
-    last = max(cell["row"] for cell in method["seeds"][0]["cells"])
-    next(cell for cell in method["seeds"][0]["cells"] if cell["row"] == last)["unfinished"] = 7
-    assert f"`{method['name']}`: the length limit cut 7 of its completions" in render_analysis(results)
-
-
 def test_several_seeds_are_said(results):
     results["settings"]["seeds"] = [0, 1]
-    text = render_analysis(results)
-    assert "; 2 seeds." in text
-    assert "for this seed only" not in text
+    assert "; 2 seeds." in render_analysis(results)
 
 
 def test_a_table_in_markdown():

@@ -9,11 +9,19 @@ from codestrata.data.kata.operations import ARRANGEMENTS, CHANGES, FINISHES, RES
 from codestrata.data.kata.printers import DIALECTS, print_program, print_tests, print_value
 from codestrata.data.kata.problems import LANGUAGES, build_cases, build_problem
 from codestrata.data.kata.programs import Call, Program, Step, interpret
+from codestrata.languages.isolation import choose_isolation
 from codestrata.languages.parsing import is_valid
+from codestrata.languages.sandbox import Program as Source
 from codestrata.languages.sandbox import run_programs
 
 EXECUTED = 300
 LIMITS = {"timeout_seconds": 10.0, "memory_mib": 256}  # generous: a loaded machine is no wrong program
+
+
+def run(language, sources):
+    """The outcomes of sources that hold a program and its tests."""
+    isolation = choose_isolation(language, allow_unconfined=True)
+    return run_programs(language, [Source(source) for source in sources], isolation=isolation, **LIMITS)
 
 
 def list_uses(program):
@@ -69,7 +77,7 @@ def test_printed_programs_pass_their_own_tests(language, problems):
         f"{program}\n{print_tests(build_cases(problem), language)}"
         for problem, program in zip(problems, programs, strict=True)
     ]
-    outcomes = run_programs(language, sources, **LIMITS)
+    outcomes = run(language, sources)
     failures = [
         (outcome, source)
         for outcome, source in zip(outcomes, sources, strict=True)
@@ -163,7 +171,7 @@ def test_wrong_programs_fail_when_run(language, walk, wrong_constants):
     sources = [
         f"{print_program(program, language)}\n{print_tests(cases, language)}" for cases, program in wrong
     ]
-    outcomes = run_programs(language, sources, **LIMITS)
+    outcomes = run(language, sources)
     escaped = [
         source for outcome, source in zip(outcomes, sources, strict=True) if outcome.status != "failed"
     ]
@@ -283,7 +291,7 @@ def test_nearly_right_values_fail(language):
         f"{ANSWERS[language].format(values[language])}\n{print_tests([([], expected)], language)}"
         for expected, values in rows.values()
     ]
-    outcomes = run_programs(language, sources, **LIMITS)
+    outcomes = run(language, sources)
     assert {name: outcome.status for name, outcome in zip(rows, outcomes, strict=True)} == dict.fromkeys(
         rows, "failed"
     )
@@ -291,5 +299,5 @@ def test_nearly_right_values_fail(language):
 
 def test_a_javascript_negative_zero_is_a_zero():
     source = "function f(xs) { return -0; }\n" + print_tests([([], 0)], "javascript")
-    (outcome,) = run_programs("javascript", [source], **LIMITS)
+    (outcome,) = run("javascript", [source])
     assert outcome.status == "passed"

@@ -17,24 +17,21 @@ from codestrata.contracts import Component
 from codestrata.data.tasks import fingerprint_task
 from codestrata.environment import describe_environment
 from codestrata.errors import IsolationError
-from codestrata.evaluation import predict, score
-from codestrata.files import write_json, write_jsonl
-from codestrata.lab import Lab, list_splits, open_lab
+from codestrata.experiment.cells import decode_task, group_by_folder, take_over, write_cells
+from codestrata.experiment.probes import measure_controls, measure_transfer, repeat_decoding
+from codestrata.files import write_json
+from codestrata.lab import Lab, open_lab
+from codestrata.languages.isolation import choose_isolation
 from codestrata.methods import Method, build_component, choose_learning_rate, resolve_methods
+from codestrata.metrics.catalogue import list_metrics
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress, Silence
 from codestrata.records import Cell, Task, Training
 from codestrata.report.markdown import render_analysis
-from codestrata.results import (
-    METRICS,
-    SCHEMA_VERSION,
-    choose_headline,
-    describe_cell,
-    describe_task,
-    describe_walk,
-)
-from codestrata.settings import Settings, fingerprint, to_tree
+from codestrata.results.measured import Measured, MethodWalks, Repeat, Walk
+from codestrata.results.tree import describe_run, describe_task, describe_training
+from codestrata.settings import ExecutionSettings, Settings, fingerprint, to_tree
 from codestrata.store import RunDirectory, check_run_name, create_run
 from codestrata.training import FitLog, fit, watch
 
@@ -76,41 +73,51 @@ def run_experiment(
     environment = describe_environment(lab.base.device)
     write_json(run.path / "environment.json", environment)
     run.append_event("started", run=run.name)
-    results = compare_methods(lab, run, methods)
+    results = describe_run(measure(lab, run, methods))
     results["environment"] = environment
     results["seconds"] = {**lab.seconds, "total": time.perf_counter() - started}
     run.finish(results, render_analysis(results))
     return run
 
 
-def compare_methods(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> dict[str, Any]:
-    """The base's row, then every method with every seed; the results without environment and times."""
+def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
+    """Everything that the run measures: the base's row, the controls, then every method with every seed."""
     base_cells = evaluate_base(lab, run)
-    entries = [
-        {
-            **asdict(method),
-            "seeds": [
-                {"seed": seed, **run_method(lab, run, method, seed, base_cells)}
-                for seed in lab.settings.seeds
-            ],
-        }
-        for method in methods
-    ]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "run": run.name,
-        "settings": to_tree(lab.settings),
-        "settings_fingerprint": fingerprint(lab.settings),
-        "headline_metric": choose_headline(base_cells),
-        "metrics": METRICS,
-        "base": {
+    controls = measure_controls(lab, run)
+    walks, repeats = [], list[Repeat]()
+    for method in methods:
+        found = []
+        for seed in lab.settings.seeds:
+            walk, repeated = run_method(lab, run, method, seed, base_cells)
+            found.append(walk)
+            repeats += repeated
+        walks.append(MethodWalks(method=asdict(method), walks=tuple(found)))
+    repeated_tasks = {repeat.first.task for repeat in repeats}
+    others = [cell for cell in base_cells if cell.task not in repeated_tasks]
+    repeats += repeat_decoding(lab, run, others, method="base", seed=None, label="base")
+    return Measured(
+        run=run.name,
+        settings=lab.settings,
+        base={
             "name": lab.base.name,
             "fingerprint": lab.base.fingerprint,
             "parameters": count_parameters(lab.base.model),
-            "cells": [describe_cell(cell) for cell in base_cells],
         },
-        "tasks": [describe_loaded_task(lab, task) for task in lab.tasks],
-        "methods": entries,
+        base_cells=tuple(base_cells),
+        tasks=tuple(describe_loaded_task(lab, task) for task in lab.tasks),
+        metrics=list_metrics(lab.settings.measurement),
+        execution=describe_execution([task.language for task in lab.tasks], lab.settings.execution),
+        controls=controls,
+        methods=tuple(walks),
+        repeats=tuple(repeats),
+    )
+
+
+def describe_execution(languages: Sequence[str], settings: ExecutionSettings) -> dict[str, Any]:
+    """Language -> what confines its programs, and why nothing better does."""
+    return {
+        language: asdict(choose_isolation(language, settings.isolation, settings.allow_unconfined))
+        for language in dict.fromkeys(languages)
     }
 
 
@@ -124,75 +131,67 @@ def describe_loaded_task(lab: Lab, task: Task) -> dict[str, Any]:
 
 def evaluate_base(lab: Lab, run: RunDirectory) -> list[Cell]:
     """Row 0 of R: the untouched base on every task."""
-    cells = [cell for task in lab.tasks for cell in decode_task(lab, task, row=0, through=None, label="base")]
-    write_cells(run.base_folder, cells)
-    return cells
-
-
-def decode_task(
-    lab: Lab, task: Task, *, row: int, through: str | None, label: str, earlier: Sequence[Cell] = ()
-) -> list[Cell]:
-    """Decode and score the splits of a task with whatever is active; compare to ``earlier`` cells."""
-    splits = list_splits(task)
-    examples = [example for part in splits.values() for example in part]
-    lab.progress.start(f"{label}: decode {task.name}", len(examples))
-    with lab.clock("decoding"):
-        predictions = predict(
-            lab.base.model,
-            lab.base,
-            examples,
-            lab.settings.decoding,
-            max_prompt_tokens=lab.settings.training.max_prompt_tokens,
-            report=lab.progress.advance,
-        )
-    cells, start = [], 0
-    for split, part in splits.items():
-        chosen = predictions[start : start + len(part)]
-        start += len(part)
-        before = next((cell for cell in earlier if cell.task == task.name and cell.split == split), None)
-        identical = None if before is None else before.predictions == chosen
-        with lab.clock(
-            "scoring"
-        ):  # scores depend on the predictions alone: equal ones need no second scoring
-            known = before.scores if before is not None and identical else None
-            scores = known or score(chosen, task.language, lab.settings.execution)
-        cells.append(
-            Cell(
-                row=row,
-                trained_through=through,
-                task=task.name,
-                split=split,
-                origin="decoded" if before is None else "rechecked",
-                predictions=chosen,
-                scores=scores,
-                identical=identical,
-            )
-        )
+    cells = [
+        cell
+        for task in lab.tasks
+        for cell in decode_task(lab, task, row=0, through=None, label="base", folder="base")
+    ]
+    write_cells(run.path, cells)
     return cells
 
 
 def run_method(
     lab: Lab, run: RunDirectory, method: Method, seed: int, base_cells: Sequence[Cell]
-) -> dict[str, Any]:
-    """One method with one seed through the whole sequence."""
-    names = [task.name for task in lab.tasks]
+) -> tuple[Walk, tuple[Repeat, ...]]:
+    """One method with one seed through the whole sequence, and what was decoded twice for the noise floor."""
+    if method.component is None:
+        taken = [
+            take_over(cell, row, task.name) for row, task in enumerate(lab.tasks, 1) for cell in base_cells
+        ]
+        return Walk(seed=seed, trainings=(), cells=(*base_cells, *taken), transfer=None, swap=None), ()
     isolated = method.schedule == "isolated"
     cells, trainings = list(base_cells), list[Training]()
-    swap = None
-    if method.component is None:
-        for row, task in enumerate(lab.tasks, start=1):
-            cells += [take_over(cell, row, task.name) for cell in base_cells]
-    else:
-        component = build_component(method, lab.base, lab.settings)
-        for row, task in enumerate(lab.tasks, start=1):
-            training = train_task(lab, run, method, component, task, seed)
-            row_cells = evaluate_row(lab, method, component, row, seed, cells)
-            trainings.append(write_row(lab, run, method, component, task, training, row_cells))
-            cells += row_cells
-        swap = measure_swaps(component) if isolated and len(component.names) > 1 else None
-        for resident in component.names:
-            component.detach(resident)
-    return {"swap": swap, **describe_walk(cells, trainings, names, isolated=isolated)}
+    component = build_component(method, lab.base, lab.settings)
+    for row, task in enumerate(lab.tasks, start=1):
+        training = train_task(lab, run, method, component, task, seed)
+        row_cells = evaluate_row(lab, method, component, row, seed, cells)
+        trainings.append(write_row(lab, run, method, component, task, training, row_cells))
+        cells += row_cells
+    label = label_walk(lab, method, seed)
+    transfer = None
+    if isolated and lab.settings.measurement.transfer:
+        transfer = measure_transfer(lab, run, component, method=method.name, seed=seed, label=label)
+    repeats = repeat_final_row(lab, run, method, component, seed, cells)
+    swap = measure_swaps(component) if isolated and len(component.names) > 1 else None
+    for resident in component.names:
+        component.detach(resident)
+    described = tuple(describe_training(training) for training in trainings)
+    return Walk(seed=seed, trainings=described, cells=tuple(cells), transfer=transfer, swap=swap), repeats
+
+
+def repeat_final_row(
+    lab: Lab, run: RunDirectory, method: Method, component: Component, seed: int, cells: Sequence[Cell]
+) -> tuple[Repeat, ...]:
+    """The last row's test cells evaluated twice: where decoding samples, with other draws.
+
+    Without sampling the rechecked cells are such pairs already, and nothing is decoded for it.
+    """
+    if lab.settings.decoding.temperature is None:
+        return tuple(
+            Repeat(method=method.name, seed=seed, first=first, second=second)
+            for second in cells
+            for first in cells
+            if second.origin == "rechecked" and second.row == len(lab.tasks) and second.split == "test"
+            if (first.task, first.split, first.trained_through) == (second.task, "test", second.task)
+        )
+    repeats: list[Repeat] = []
+    label = label_walk(lab, method, seed)
+    for task in lab.tasks:
+        component.activate(name_component(method, task))
+        last = [cell for cell in cells if cell.row == len(lab.tasks) and cell.task == task.name]
+        repeats += repeat_decoding(lab, run, last, method=method.name, seed=seed, label=label)
+    component.deactivate()
+    return tuple(repeats)
 
 
 def name_component(method: Method, task: Task) -> str:
@@ -299,22 +298,18 @@ def evaluate_row(
         component.activate(name_component(method, task))
         comparable = method.schedule == "isolated" and index < row
         earlier = [cell for cell in cells if cell.row == index] if comparable else []
-        row_cells += decode_task(lab, task, row=row, through=through, label=label, earlier=earlier)
+        row_cells += decode_task(
+            lab,
+            task,
+            row=row,
+            through=through,
+            label=label,
+            folder=f"methods/{method.name}/seed-{seed}/{through}",
+            component=component,
+            earlier=earlier,
+        )
     component.deactivate()
     return row_cells
-
-
-def take_over(cell: Cell, row: int, through: str) -> Cell:
-    """A cell that follows from the schedule: the same predictions in a later row."""
-    return Cell(
-        row=row,
-        trained_through=through,
-        task=cell.task,
-        split=cell.split,
-        origin="structural",
-        predictions=cell.predictions,
-        scores=cell.scores,
-    )
 
 
 def write_row(
@@ -353,31 +348,12 @@ def write_row(
     founding = run.founding_folder(method.component, task.name)
     if founding is not None and training.seed == lab.settings.seeds[0] and method.schedule == "isolated":
         component.write(name, founding, about)
-    write_cells(folder, [cell for cell in cells if cell.origin != "structural"])
+    for decoded in group_by_folder(cells):
+        write_cells(run.path, decoded)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     written = replace(training, component_bytes=size)
     run.append_event("trained", method=method.name, **asdict(written))
     return written
-
-
-def write_cells(folder: Path, cells: Sequence[Cell]) -> None:
-    """Store predictions and scores, one line each, naming task and split."""
-    write_jsonl(
-        folder / "predictions.jsonl",
-        (
-            {"task": cell.task, "split": cell.split, **asdict(prediction)}
-            for cell in cells
-            for prediction in cell.predictions
-        ),
-    )
-    write_jsonl(
-        folder / "scores.jsonl",
-        (
-            {"task": cell.task, "split": cell.split, **asdict(found)}
-            for cell in cells
-            for found in cell.scores
-        ),
-    )
 
 
 def measure_swaps(component: Component) -> dict[str, Any]:

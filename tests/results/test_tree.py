@@ -6,22 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from codestrata.evaluation import score
-from codestrata.records import Cell, Example, Prediction, Score, Task, Training
-from codestrata.results import (
-    METRICS,
+from codestrata.records import Cell, Example, Metric, Prediction, Score, Task, Training
+from codestrata.results.measured import Measured, MethodWalks, Repeat, Walk
+from codestrata.results.tree import (
     build_matrix,
     choose_headline,
     describe_cell,
+    describe_final,
     describe_matrix,
-    describe_score,
+    describe_noise,
     describe_task,
     describe_training,
+    describe_transfer,
     describe_walk,
-    estimate_interval,
     find_value,
 )
-from codestrata.settings import ExecutionSettings
+from codestrata.settings import Settings, TaskSettings
+
+TASKS = ({"name": "python"}, {"name": "javascript"})
+RATE = Metric(name="pass@1", kind="rate", formula="", source="", implementation="")
 
 
 def make_prediction(**changes):
@@ -37,6 +40,7 @@ def make_cell(row, task, value, *, origin="decoded", split="test", metric="pass@
         origin=origin,
         predictions=(make_prediction(),),
         scores=(Score(metric=metric, value=value, n=1, reason=None if value is not None else "no tests"),),
+        folder="base",
         **changes,
     )
 
@@ -75,29 +79,26 @@ def make_walk(values, origins=None):
     ]
 
 
-@pytest.mark.parametrize("metric", ["exact_match", "syntax_pass", "pass@1"])
-def test_a_rate_has_wilsons_interval(metric):
-    interval = estimate_interval(Score(metric=metric, value=0.5, n=4, per_example=(1.0, 0.0, 1.0, 0.0)))
-    assert interval.method == "wilson"
-    assert (interval.low, interval.high) == pytest.approx((0.1500, 0.8500), abs=1e-4)
+def make_measured(*walks, tasks=TASKS, schedule="sequential"):
+    """A whole run of one method, as far as its matrices need it."""
+    method = {"name": "lora", "component": "lora", "schedule": schedule}
+    return Measured(
+        run="mine",
+        settings=Settings(tasks=(TaskSettings(name="python"),)),
+        base={},
+        base_cells=(),
+        tasks=tasks,
+        metrics=(RATE,),
+        execution={},
+        controls=(),
+        methods=(MethodWalks(method=method, walks=walks),),
+        repeats=(),
+    )
 
 
-def test_another_mean_has_a_bootstrap_interval():
-    interval = estimate_interval(Score(metric="similarity", value=0.5, n=4, per_example=(0.2, 0.4, 0.6, 0.8)))
-    assert interval.method == "bootstrap"
-    assert 0.2 <= interval.low < 0.5 < interval.high <= 0.8
-
-
-@pytest.mark.parametrize(
-    ("value", "per_example"), [(None, None), (0.5, None), (1.0, (1.0,)), (None, (1.0, 0.0))]
-)
-def test_no_interval_is_invented(value, per_example):
-    assert estimate_interval(Score(metric="pass@1", value=value, n=2, per_example=per_example)) is None
-
-
-def test_a_missing_score_keeps_its_reason():
-    found = describe_score(Score(metric="pass@1", value=None, n=0, reason="no tests"))
-    assert found == {"value": None, "n": 0, "interval": None, "reason": "no tests", "variant": None}
+def describe(cells, trainings=(), tasks=TASKS, *, isolated):
+    walk = Walk(seed=0, trainings=tuple(map(describe_training, trainings)), cells=tuple(cells))
+    return describe_walk(walk, make_measured(walk, tasks=tasks), isolated=isolated)
 
 
 def test_a_cell_counts_unfinished_answers_and_leaves_predictions_out():
@@ -158,7 +159,7 @@ def test_the_matrix_has_a_row_for_the_base_and_holes_where_nothing_was_measured(
 
 def test_a_sequential_walk_by_hand():
     cells = make_walk([[0.1, 0.2], [0.9, 0.3], [0.4, 0.8]])
-    walk = describe_walk(cells, [make_training()], ["python", "javascript"], isolated=False)
+    walk = describe(cells, [make_training()], isolated=False)
     found = {name: entry["value"] for name, entry in walk["continual"]["pass@1"].items()}
     assert found == pytest.approx(
         {
@@ -177,7 +178,7 @@ def test_a_sequential_walk_by_hand():
 
 def test_an_isolated_walk_is_marked_structural():
     cells = make_walk([[0.1, 0.2], [0.9, 0.2], [0.9, 0.8]])
-    walk = describe_walk(cells, [], ["python", "javascript"], isolated=True)
+    walk = describe(cells, isolated=True)
     entries = walk["continual"]["pass@1"]
     for name in ("forgetting", "backward_transfer", "forward_transfer"):
         assert entries[name] == {"value": 0.0, "reason": None, "structural": True}
@@ -187,11 +188,11 @@ def test_an_isolated_walk_is_marked_structural():
 
 def test_what_cannot_be_computed_is_none_with_a_reason_and_not_structural():
     cells = [make_cell(0, "python", 0.1), make_cell(1, "python", 0.8)]
-    entries = describe_walk(cells, [], ["python"], isolated=True)["continual"]["pass@1"]
+    entries = describe(cells, tasks=TASKS[:1], isolated=True)["continual"]["pass@1"]
     assert entries["forgetting"]["value"] is None
     assert "at least 2" in entries["forgetting"]["reason"]
     assert not entries["forgetting"]["structural"]
-    holes = describe_walk(make_walk([[None] * 2] * 3), [], ["python", "javascript"], isolated=True)
+    holes = describe(make_walk([[None] * 2] * 3), isolated=True)
     for entry in holes["continual"]["pass@1"].values():
         assert entry["value"] is None
         assert "not measured" in entry["reason"]
@@ -214,6 +215,45 @@ def test_a_value_is_found_by_its_metric():
     assert find_value(scores, "pass@1") is None
 
 
-def test_every_metric_that_is_scored_is_described():
-    scored = {found.metric for found in score([], "python", ExecutionSettings())}
-    assert scored == set(METRICS)
+def make_seed(value):
+    return Walk(seed=0, trainings=(), cells=tuple(make_walk([[0.0, 0.0], [0.5, 0.0], [value, 0.25]])))
+
+
+def test_final_scores_are_means_over_seeds_of_the_last_row():
+    walks = [make_seed(0.5), make_seed(1.0)]
+    final = describe_final(MethodWalks(method={"name": "lora"}, walks=tuple(walks)), ["pass@1"])
+    assert list(final["test"]) == ["python", "javascript"]
+    found = final["test"]["python"]["pass@1"]
+    assert (found["value"], found["seeds"], found["n"]) == (0.75, 2, 1)
+    assert final["test"]["javascript"]["pass@1"]["value"] == 0.25
+
+
+def test_a_seed_without_a_value_leaves_the_mean_without_one():
+    final = describe_final(
+        MethodWalks(method={"name": "lora"}, walks=(make_seed(0.5), make_seed(None))), ["pass@1"]
+    )
+    found = final["test"]["python"]["pass@1"]
+    assert (found["value"], found["reason"]) == (None, "no tests")
+
+
+def test_transfer_puts_own_and_foreign_scores_into_one_matrix():
+    cells = make_walk([[0.1, 0.2], [0.9, 0.2], [0.9, 0.8]])
+    foreign = (make_cell(1, "javascript", 0.3), make_cell(2, "python", 0.4))
+    walk = Walk(seed=0, trainings=(), cells=tuple(cells), transfer=foreign)
+    found = describe_transfer(walk, ["python", "javascript"], ["pass@1"], isolated=True)
+    assert found["X"] == {"pass@1": [[0.1, 0.2], [0.9, 0.3], [0.4, 0.8]]}
+    assert len(found["cells"]) == 2
+
+
+def test_noise_is_the_largest_difference_of_the_headline_metric():
+    def repeat(first, second):
+        return Repeat(
+            method="lora", seed=0, first=make_cell(2, "python", first), second=make_cell(2, "python", second)
+        )
+
+    noise = describe_noise([repeat(0.5, 0.25), repeat(0.5, 0.625), repeat(None, 0.5)], "pass@1")
+    assert noise["largest"] == 0.25
+    assert [entry["differences"]["pass@1"] for entry in noise["entries"]] == [-0.25, 0.125, None]
+    assert [entry["identical"] for entry in noise["entries"]] == [1, 1, 1]
+    empty = describe_noise([], "pass@1")
+    assert (empty["largest"], empty["reason"]) == (None, "no weights were evaluated twice")

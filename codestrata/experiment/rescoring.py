@@ -1,0 +1,250 @@
+"""A finished run's results once more, from its stored predictions alone: no model is loaded.
+
+What this does not do: decode, or look at the components' files.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codestrata.errors import RunError
+from codestrata.experiment.cells import (
+    equal_answers,
+    group_by_folder,
+    read_predictions,
+    write_scores,
+)
+from codestrata.experiment.walk import describe_execution
+from codestrata.metrics.catalogue import list_metrics, score
+from codestrata.progress import Progress, Silence
+from codestrata.records import Cell, Prediction, Score
+from codestrata.report.markdown import render_analysis
+from codestrata.report.tables import check_version
+from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
+from codestrata.results.tree import describe_run
+from codestrata.settings import Settings, build_settings
+from codestrata.store import RunDirectory
+
+TOLERANCE = 1e-12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A number that came out different from the stored one."""
+
+    folder: str
+    task: str
+    split: str
+    metric: str
+    stored: float | None
+    computed: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rescored:
+    """The results computed anew, how many numbers were compared, and the ones that differ."""
+
+    results: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+    compared: int
+    changes: tuple[Change, ...]
+
+
+def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored:
+    """Every score, interval and verdict of a finished run, computed from its predictions; nothing is written.
+
+    Raises:
+        RunError: the run is not complete, or another version of codestrata wrote its results.
+        DataError: predictions are missing or damaged; with file and line.
+    """
+    stored = run.read_results()
+    check_version(stored)
+    reader = CellReader(run.path, stored, progress or Silence())
+    measured = build_measured(run, stored, reader)
+    results = {
+        **describe_run(measured),
+        "environment": stored["environment"],
+        "seconds": stored["seconds"],
+    }
+    decoded = [(described, cell) for described, cell in reader.found.values() if cell.origin != "structural"]
+    return Rescored(
+        results=results,
+        cells=tuple(cell for _, cell in decoded),
+        compared=sum(len(cell.scores) for _, cell in decoded),
+        changes=tuple(change for described, cell in decoded for change in list_changes(described, cell)),
+    )
+
+
+def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
+    """Replace the run's scores, results and analysis by the ones computed anew.
+
+    Raises: RunError: a stored number cannot be computed here; nothing was written.
+    """
+    lost = [change for change in rescored.changes if change.computed is None]
+    if lost:
+        first = lost[0]
+        raise RunError(
+            f"{len(lost)} stored numbers of run {run.name!r} cannot be computed here, such as {first.metric} "
+            f"of {first.folder}/{first.task} ({first.reason}). Nothing was written."
+        )
+    for cells in group_by_folder(rescored.cells):
+        write_scores(run.path, cells)
+    run.finish(rescored.results, render_analysis(rescored.results))
+
+
+class CellReader:
+    """Reads described cells with their predictions and scores them; equal predictions are scored once."""
+
+    def __init__(self, root: Path, stored: Mapping[str, Any], progress: Progress) -> None:
+        self.found: dict[tuple[str, str, str], tuple[Mapping[str, Any], Cell]] = {}
+        self._read = 0
+        self._root = root
+        self._settings = build_settings(stored["settings"])
+        self._languages = {task["name"]: task["language"] for task in stored["tasks"]}
+        self._files: dict[str, dict[tuple[str, str], tuple[Prediction, ...]]] = {}
+        self._scores: dict[tuple[str, tuple[Prediction, ...]], tuple[Score, ...]] = {}
+        self._progress = progress
+        progress.start("score stored predictions", count_cells(stored))
+
+    @property
+    def settings(self) -> Settings:
+        """The run's settings."""
+        return self._settings
+
+    def build(self, described: Mapping[str, Any]) -> Cell:
+        """The cell that results describe, with its predictions and their scores."""
+        folder, task, split = described["folder"], described["task"], described["split"]
+        if folder not in self._files:
+            self._files[folder] = read_predictions(self._root / folder)
+        predictions = self._files[folder].get((task, split))
+        if not predictions:
+            raise RunError(f"{self._root / folder} holds no predictions of {task}, split {split}.")
+        key = (task, predictions)
+        if key not in self._scores:
+            self._scores[key] = score(
+                predictions, self._languages[task], self._settings.execution, self._settings.measurement
+            )
+        cell = Cell(
+            row=described["row"],
+            trained_through=described["trained_through"],
+            task=task,
+            split=split,
+            origin=described["origin"],
+            predictions=predictions,
+            scores=self._scores[key],
+            folder=folder,
+            identical=described["identical_predictions"],
+        )
+        self.found.setdefault(
+            (folder, task, split), (described, cell)
+        )  # one file's cell stands in many places
+        self._read += 1
+        self._progress.advance(self._read)
+        return cell
+
+    def build_all(self, described: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:
+        """All cells of a list; whether rechecked ones are the same as before is looked at again."""
+        cells: list[Cell] = []
+        for entry in described:
+            cell = self.build(entry)
+            if cell.origin == "rechecked":
+                before = next(
+                    old
+                    for old in cells
+                    if (old.task, old.split, old.origin, old.trained_through)
+                    == (cell.task, cell.split, "decoded", cell.task)
+                )
+                cell = replace(cell, identical=equal_answers(before.predictions, cell.predictions))
+            cells.append(cell)
+        return tuple(cells)
+
+
+def count_cells(stored: Mapping[str, Any]) -> int:
+    """How many cells the results describe."""
+    seeds = [entry for method in stored["methods"] for entry in method["seeds"]]
+    return (
+        len(stored["base"]["cells"])
+        + sum(len(control["cells"]) for control in stored["controls"])
+        + sum(len(entry["cells"]) + len(entry["transfer"]["cells"]) for entry in seeds)
+        + 2 * len(stored["noise_floor"]["entries"])
+    )
+
+
+def build_measured(run: RunDirectory, stored: Mapping[str, Any], reader: CellReader) -> Measured:
+    """What the run measured, its cells scored anew."""
+    return Measured(
+        run=stored["run"],
+        settings=reader.settings,
+        base={key: value for key, value in stored["base"].items() if key != "cells"},
+        base_cells=reader.build_all(stored["base"]["cells"]),
+        tasks=tuple(stored["tasks"]),
+        metrics=list_metrics(reader.settings.measurement),
+        execution=describe_execution(
+            [task["language"] for task in stored["tasks"]], reader.settings.execution
+        ),
+        controls=tuple(
+            Control(**{**control, "cells": reader.build_all(control["cells"])})
+            for control in stored["controls"]
+        ),
+        methods=tuple(build_walks(method, reader) for method in stored["methods"]),
+        repeats=tuple(
+            Repeat(
+                method=entry["method"],
+                seed=entry["seed"],
+                first=(first := reader.build(entry["first"])),
+                second=build_second(first, reader.build(entry["second"])),
+            )
+            for entry in stored["noise_floor"]["entries"]
+        ),
+    )
+
+
+def build_second(first: Cell, second: Cell) -> Cell:
+    """The second evaluation of the same weights, compared to the first again."""
+    return replace(second, identical=equal_answers(first.predictions, second.predictions))
+
+
+def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
+    """A method and its walks, their cells scored anew."""
+    about = {key: value for key, value in method.items() if key not in ("final", "continual", "seeds")}
+    return MethodWalks(
+        method=about,
+        walks=tuple(
+            Walk(
+                seed=entry["seed"],
+                trainings=tuple(entry["trainings"]),
+                cells=reader.build_all(entry["cells"]),
+                transfer=None
+                if entry["transfer"]["X"] is None
+                else reader.build_all(entry["transfer"]["cells"]),
+                swap=entry["swap"],
+            )
+            for entry in method["seeds"]
+        ),
+    )
+
+
+def list_changes(described: Mapping[str, Any], cell: Cell) -> list[Change]:
+    """The metrics of a cell whose values are not the stored ones."""
+    return [
+        Change(
+            folder=cell.folder,
+            task=cell.task,
+            split=cell.split,
+            metric=found.metric,
+            stored=stored,
+            computed=found.value,
+            reason=found.reason,
+        )
+        for found in cell.scores
+        if differs(stored := described["scores"].get(found.metric, {}).get("value"), found.value)
+    ]
+
+
+def differs(stored: float | None, computed: float | None) -> bool:
+    """Whether two values of a metric are not the same."""
+    if stored is None or computed is None:
+        return stored is not computed
+    return abs(stored - computed) > TOLERANCE

@@ -1,0 +1,276 @@
+"""What a run found, as the plain tree of ``experimental_results.json`` (docs/results.md describes it).
+
+What this does not do: write sentences (``report`` does), or compute anything that needs a model.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from codestrata.analysis.matrix import summarize_matrix
+from codestrata.records import Cell, Metric, Score, SplitName, Task, Training
+from codestrata.report.tables import SCHEMA_VERSION
+from codestrata.results.estimates import estimate_continual, estimate_final, estimate_score
+from codestrata.results.founding import judge_founding
+from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
+from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
+from codestrata.settings import fingerprint, to_tree
+
+HEADLINES = ("pass@1", "bleu")
+"""Which metric the comparison is about: the first that could be computed for the base on every task."""
+STRUCTURAL_WHEN_ISOLATED = ("backward_transfer", "forward_transfer", "forgetting")
+"""Zero by construction where every task has its own component: not findings."""
+
+
+def describe_run(measured: Measured) -> dict[str, Any]:
+    """The results of a run, without environment and times."""
+    headline = choose_headline(measured.base_cells)
+    with_controls = compare_with_controls(measured, headline)
+    tree = {
+        "schema_version": SCHEMA_VERSION,
+        "run": measured.run,
+        "settings": to_tree(measured.settings),
+        "settings_fingerprint": fingerprint(measured.settings),
+        "headline_metric": headline,
+        "metrics": {metric.name: describe_metric(metric) for metric in measured.metrics},
+        "execution": dict(measured.execution),
+        "base": {**measured.base, "cells": [describe_cell(cell) for cell in measured.base_cells]},
+        "controls": [describe_control(control) for control in measured.controls],
+        "tasks": [dict(task) for task in measured.tasks],
+        "methods": [describe_method(walks, measured) for walks in measured.methods],
+        "comparisons": compare_methods(measured, headline),
+        "control_comparisons": with_controls,
+        "above_controls": judge_controls(with_controls),
+        "noise_floor": describe_noise(measured.repeats, headline),
+    }
+    return {**tree, "founding": judge_founding(tree)}
+
+
+def describe_metric(metric: Metric) -> dict[str, Any]:
+    """What the metric is; its name is the key that it stands under."""
+    tree = asdict(metric)
+    del tree["name"]
+    return tree
+
+
+def describe_control(control: Control) -> dict[str, Any]:
+    """What answered without a model, and its scores."""
+    return {
+        "name": control.name,
+        "about": control.about,
+        "source": control.source,
+        "cells": [describe_cell(cell) for cell in control.cells],
+    }
+
+
+def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
+    """A method: every seed's walk, and over all seeds its final scores and what the sequence did to it."""
+    scored = [metric.name for metric in measured.metrics if metric.kind != "description"]
+    return {
+        **entry.method,
+        "final": describe_final(entry, scored),
+        "continual": {
+            name: mark_structural(
+                estimate_continual([walk.cells for walk in entry.walks], measured.task_names, name),
+                isolated=entry.is_isolated,
+            )
+            for name in scored
+        },
+        "seeds": [describe_walk(walk, measured, isolated=entry.is_isolated) for walk in entry.walks],
+    }
+
+
+def describe_final(entry: MethodWalks, scored: Sequence[str]) -> dict[str, Any]:
+    """Split -> task -> metric -> the score once the sequence was over, its mean and interval over seeds.
+
+    ``scored`` metrics stay within [0, 1], and so do their intervals.
+    """
+    found: dict[str, Any] = {}
+    last = max(cell.row for cell in entry.walks[0].cells)
+    for cell in entry.walks[0].cells:
+        if cell.row != last:
+            continue
+        same = [find_cell(walk.cells, last, cell.task, cell.split) for walk in entry.walks]
+        found.setdefault(cell.split, {})[cell.task] = {
+            score.metric: estimate_final(
+                [find_score(of_seed.scores, score.metric) for of_seed in same],
+                bounds=(0.0, 1.0) if score.metric in scored else None,
+            )
+            for score in cell.scores
+        }
+    return found
+
+
+def find_cell(cells: Sequence[Cell], row: int, task: str, split: str) -> Cell:
+    """The cell at a place of R."""
+    return next(cell for cell in cells if (cell.row, cell.task, cell.split) == (row, task, split))
+
+
+def find_score(scores: Sequence[Score], metric: str) -> Score:
+    """The score of a metric."""
+    return next(found for found in scores if found.metric == metric)
+
+
+def describe_walk(walk: Walk, measured: Measured, *, isolated: bool) -> dict[str, Any]:
+    """One method with one seed: trainings, cells, R with its summary for every metric and split, and X."""
+    tasks = measured.task_names
+    scored = [metric.name for metric in measured.metrics if metric.kind != "description"]
+    splits = list(dict.fromkeys(cell.split for cell in walk.cells))
+    matrices = {
+        split: {name: build_matrix(walk.cells, tasks, name, split) for name in scored} for split in splits
+    }
+    return {
+        "seed": walk.seed,
+        "swap": walk.swap,
+        "trainings": [dict(training) for training in walk.trainings],
+        "cells": [describe_cell(cell) for cell in walk.cells],
+        "R": {
+            split: {name: describe_matrix(matrix) for name, matrix in of_split.items()}
+            for split, of_split in matrices.items()
+        },
+        "continual": {
+            name: mark_structural(
+                {key: asdict(found) for key, found in summarize_matrix(matrix).items()}, isolated=isolated
+            )
+            for name, matrix in matrices["test"].items()
+        },
+        "transfer": describe_transfer(walk, tasks, scored, isolated=isolated),
+    }
+
+
+def describe_transfer(
+    walk: Walk, tasks: Sequence[str], metrics: Sequence[str], *, isolated: bool
+) -> dict[str, Any]:
+    """X: every task's own component on every task, row 0 the base; R alone cannot show it."""
+    if walk.transfer is None:
+        reason = (
+            "not asked for: set measurement.transfer"
+            if isolated
+            else "one component serves all tasks: R[t, i] is its transfer"
+        )
+        return {"X": None, "reason": reason, "cells": []}
+    own = [cell for cell in walk.cells if cell.row == 0 or cell.task == tasks[cell.row - 1]]
+    cells = [cell for cell in (*own, *walk.transfer) if cell.split == "test"]
+    return {
+        "X": {name: describe_matrix(build_matrix(cells, tasks, name, "test")) for name in metrics},
+        "reason": None,
+        "cells": [describe_cell(cell) for cell in walk.transfer],
+    }
+
+
+def mark_structural(found: Mapping[str, dict[str, Any]], *, isolated: bool) -> dict[str, dict[str, Any]]:
+    """ACC, LA, BWT, FWT and F, with ``structural`` where the schedule alone decides the value."""
+    # Another value than 0 would say that a recheck differed: that is a finding.
+    return {
+        name: {**entry, "structural": isolated and name in STRUCTURAL_WHEN_ISOLATED and entry["value"] == 0}
+        for name, entry in found.items()
+    }
+
+
+def describe_cell(cell: Cell) -> dict[str, Any]:
+    """One entry of R: where it stands, where it came from, and its scores by metric."""
+    return {
+        "row": cell.row,
+        "trained_through": cell.trained_through,
+        "task": cell.task,
+        "split": cell.split,
+        "origin": cell.origin,
+        "identical_predictions": cell.identical,
+        "unfinished": sum(not prediction.finished for prediction in cell.predictions),
+        "folder": cell.folder,
+        "scores": {found.metric: estimate_score(found) for found in cell.scores},
+    }
+
+
+def describe_noise(repeats: Sequence[Repeat], headline: str) -> dict[str, Any]:
+    """What two evaluations of the same weights differ by: smaller differences than this say nothing."""
+    entries = [describe_repeat(repeat) for repeat in repeats]
+    sizes = [abs(found) for entry in entries if (found := entry["differences"].get(headline)) is not None]
+    return {
+        "about": "the same weights evaluated twice under the run's decoding settings",
+        "metric": headline,
+        "largest": max(sizes, default=None),
+        "reason": None if sizes else "no weights were evaluated twice",
+        "entries": entries,
+    }
+
+
+def describe_repeat(repeat: Repeat) -> dict[str, Any]:
+    """One pair of evaluations: how many answers were the same, and what each metric differed by."""
+    pairs = list(zip(repeat.first.predictions, repeat.second.predictions, strict=True))
+    return {
+        "method": repeat.method,
+        "seed": repeat.seed,
+        "task": repeat.first.task,
+        "split": repeat.first.split,
+        "n": len(pairs),
+        "identical": sum(first.completion == second.completion for first, second in pairs),
+        "differences": {
+            first.metric: None if first.value is None or second.value is None else second.value - first.value
+            for first, second in zip(repeat.first.scores, repeat.second.scores, strict=True)
+        },
+        "first": describe_cell(repeat.first),
+        "second": describe_cell(repeat.second),
+    }
+
+
+def describe_training(training: Training) -> dict[str, Any]:
+    """What a training did and cost, with its rates; single losses stay in ``events.jsonl``."""
+    tree = asdict(training)
+    del tree["losses"]
+    return tree | {
+        "examples_per_second": training.examples / training.seconds,
+        "tokens_per_second": training.tokens / training.seconds,
+        "parameter_share": training.parameters / training.total_parameters,
+    }
+
+
+def describe_task(task: Task, fingerprint: str, truncated: Mapping[str, int]) -> dict[str, Any]:
+    """A task's identity, sizes, and what was dropped or cut."""
+    return {
+        "name": task.name,
+        "language": task.language,
+        "objective": task.objective,
+        "evaluation_objective": task.evaluation_objective,
+        "fingerprint": fingerprint,
+        "examples": {
+            "train": len(task.train),
+            "validation": len(task.validation),
+            "test": len(task.test),
+            "unseen": len(task.unseen),
+        },
+        "dropped": dict(task.dropped),
+        "notes": list(task.notes),
+        "truncated": dict(truncated),
+    }
+
+
+def build_matrix(cells: Sequence[Cell], tasks: Sequence[str], metric: str, split: SplitName) -> np.ndarray:
+    """R of one metric on one split, shape (T + 1, T); NaN where it was not or could not be measured."""
+    matrix = np.full((len(tasks) + 1, len(tasks)), np.nan)
+    for cell in cells:
+        value = find_value(cell.scores, metric)
+        if cell.split == split and value is not None:
+            matrix[cell.row, tasks.index(cell.task)] = value
+    return matrix
+
+
+def find_value(scores: Sequence[Score], metric: str) -> float | None:
+    """The value of a metric among scores; ``None`` where it is absent or could not be computed."""
+    return next((found.value for found in scores if found.metric == metric), None)
+
+
+def describe_matrix(matrix: np.ndarray) -> list[list[float | None]]:
+    """R as JSON: ``null`` where it was not measured."""
+    return [[None if np.isnan(value) else float(value) for value in row] for row in matrix]
+
+
+def choose_headline(base_cells: Sequence[Cell]) -> str:
+    """The metric the comparison is about."""
+    tests = [cell for cell in base_cells if cell.split == "test"]
+    for metric in HEADLINES:
+        if all(find_value(cell.scores, metric) is not None for cell in tests):
+            return metric
+    return HEADLINES[-1]

@@ -1,0 +1,169 @@
+"""A run's numbers out of its predictions: the same again, or named where they differ."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from codestrata.errors import DataError, RunError
+from codestrata.experiment import cells, rescoring
+from codestrata.experiment.rescoring import rescore_run, store_rescored
+from codestrata.experiment.walk import run_experiment
+from codestrata.files import read_json, read_jsonl, write_json, write_jsonl
+from codestrata.settings import build_settings
+from codestrata.store import RunDirectory
+
+
+@pytest.fixture
+def run(tiny_run, tmp_path):
+    """A copy of a finished run, to be damaged."""
+    return RunDirectory(shutil.copytree(tiny_run.path, tmp_path / tiny_run.name))
+
+
+def read_files(run):
+    return {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+
+
+def edit_predictions(run, folder, edit):
+    path = run.path / folder / "predictions.jsonl"
+    write_jsonl(path, [edit(dict(row)) for _, row in read_jsonl(path)])
+
+
+def test_scoring_again_gives_the_same_results(tiny_run):
+    before = read_files(tiny_run)
+    rescored = rescore_run(tiny_run)
+    stored = tiny_run.read_results()
+    assert rescored.changes == ()
+    assert json.loads(json.dumps(rescored.results)) == stored
+    metrics = len(stored["metrics"])
+    assert rescored.compared == metrics * len(rescored.cells) > 20 * metrics
+    assert read_files(tiny_run) == before
+
+
+def test_storing_unchanged_scores_changes_no_file_but_the_mark_and_the_log(run):
+    before = read_files(run)
+    store_rescored(run, rescore_run(run))
+    after = read_files(run)
+    changed = {path.name for path in before if before[path] != after[path]}
+    assert before.keys() == after.keys()
+    assert changed <= {"events.jsonl", "done.json"}
+
+
+def test_no_model_is_loaded(run, monkeypatch):
+    import torch
+
+    def refuse(*_, **__):
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr(torch.nn.Module, "load_state_dict", refuse)
+    shutil.rmtree(run.path / "lora_python")
+    for path in run.path.rglob("*.safetensors"):
+        path.unlink()
+    assert rescore_run(run).changes == ()
+
+
+def test_a_changed_prediction_changes_what_follows_from_it(run):
+    def answer_right(row):
+        return row | {"completion": row["target"]} if row["task"] == "python" else row
+
+    edit_predictions(run, "methods/finetune/seed-0/javascript", answer_right)
+    rescored = rescore_run(run)
+    assert {(change.folder, change.task) for change in rescored.changes} == {
+        ("methods/finetune/seed-0/javascript", "python")
+    }
+    rates = [change for change in rescored.changes if change.metric == "pass@1" and change.split == "test"]
+    assert [(change.stored, change.computed) for change in rates] == [(0.0, 1.0)]
+    store_rescored(run, rescored)
+    results = run.read_results()
+    finetune = next(method for method in results["methods"] if method["name"] == "finetune")
+    assert finetune["seeds"][0]["R"]["test"]["pass@1"][2][0] == 1.0
+    assert finetune["final"]["test"]["python"]["exact_match"]["value"] == 1.0
+    assert "1.000" in (run.path / "results_analysis.md").read_text(encoding="utf-8")
+    assert rescore_run(run).changes == ()
+
+
+def test_a_recheck_that_no_longer_agrees_is_found(run):
+    edit_predictions(
+        run,
+        "methods/lora/seed-0/javascript",
+        lambda row: row | {"completion": row["completion"] + "x"} if row["task"] == "python" else row,
+    )
+    lora = next(method for method in rescore_run(run).results["methods"] if method["name"] == "lora")
+    rechecked = [cell for cell in lora["seeds"][0]["cells"] if cell["origin"] == "rechecked"]
+    assert [cell["identical_predictions"] for cell in rechecked] == [False, False]
+
+
+def test_a_number_that_cannot_be_computed_here_is_kept(run, monkeypatch):
+    def score(predictions, *rest):
+        return tuple(
+            replace(found, value=None, per_example=None, reason="nothing here runs Python")
+            if found.metric == "pass@1"
+            else found
+            for found in real(predictions, *rest)
+        )
+
+    real = rescoring.score
+    monkeypatch.setattr(rescoring, "score", score)
+    before = read_files(run)
+    rescored = rescore_run(run)
+    with pytest.raises(
+        RunError, match=r"pass@1 of base/python \(nothing here runs Python\). Nothing was written"
+    ):
+        store_rescored(run, rescored)
+    assert read_files(run) == before
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda row: {**row, "completion": None}, "completion is None: expected a text"),
+        (lambda row: {key: value for key, value in row.items() if key != "task"}, "task is None"),
+        (lambda row: {**row, "tokens": "3"}, "tokens is '3': expected a whole number"),
+        (lambda row: {**row, "grade": 1}, "unknown field 'grade'"),
+    ],
+)
+def test_a_damaged_line_is_named(run, edit, message):
+    edit_predictions(run, "base", edit)
+    with pytest.raises(DataError, match=r"base.predictions\.jsonl:1: ") as refused:
+        rescore_run(run)
+    assert message in str(refused.value)
+
+
+def test_missing_predictions_are_named(run):
+    (run.path / "controls" / "echo" / "predictions.jsonl").unlink()
+    with pytest.raises(DataError, match=r"echo.predictions\.jsonl: cannot be read"):
+        rescore_run(run)
+
+
+def test_a_task_without_its_predictions_is_named(run):
+    path = run.path / "base" / "predictions.jsonl"
+    write_jsonl(path, [row for _, row in read_jsonl(path) if row["task"] == "python"])
+    with pytest.raises(RunError, match=r"base holds no predictions of javascript, split test"):
+        rescore_run(run)
+
+
+def test_another_schema_and_an_unfinished_run_are_refused(run):
+    path = run.path / "experimental_results.json"
+    write_json(path, read_json(path) | {"schema_version": 1})
+    with pytest.raises(RunError, match="schema version 1; this codestrata reads version 2"):
+        rescore_run(run)
+    (run.path / "done.json").unlink()
+    with pytest.raises(RunError, match="did not come to its end"):
+        rescore_run(run)
+
+
+def test_a_run_that_sampled_is_scored_again_too(quick_tree, tmp_path):
+    settings = build_settings(
+        quick_tree(decoding={"temperature": 1.0, "samples": 2, "max_new_tokens": 4}, seeds=[0, 1])
+    )
+    run = run_experiment(settings, root=tmp_path)
+    rescored = rescore_run(run)
+    assert rescored.changes == ()
+    assert json.loads(json.dumps(rescored.results)) == run.read_results()
+
+
+def test_predictions_come_back_as_they_were_written(tmp_path):
+    assert cells.PREDICTIONS_FILE == "predictions.jsonl"
+    with pytest.raises(DataError, match="cannot be read"):
+        cells.read_predictions(tmp_path)

@@ -1,0 +1,23 @@
+"""Every training is shown with what it cost."""
+
+from codestrata.report.costs import build_cost_table, list_memory_counters
+from codestrata.report.tables import MISSING
+
+
+def test_every_training_has_a_line(results):
+    training = results["methods"][2]["seeds"][0]["trainings"][1]
+    training |= {"final_loss": 1.2345, "peak_memory_mib": None}
+    table = build_cost_table(results)
+    names = [(row[0], row[1], row[2]) for row in table.rows]
+    tasks = ("python", "javascript")
+    assert names == [(method, "0", task) for method in ("lora", "layers", "finetune") for task in tasks]
+    first = dict(zip(table.header, table.rows[0], strict=True))
+    assert (first["seconds"], first["peak MiB"], first["tokens/s"]) == ("30.0", "800", "13333")
+    row = dict(zip(table.header, table.rows[3], strict=True))
+    assert (row["final loss"], row["peak MiB"], row["steps"]) == ("1.234", MISSING, "300")
+
+
+def test_memory_counters_are_named_once(results):
+    assert list_memory_counters(results) == ["VmHWM of the process"]
+    results["methods"] = results["methods"][:1]
+    assert list_memory_counters(results) == []
