@@ -12,8 +12,8 @@ import torch
 from codestrata.data.batches import encode_texts, pad_rows
 from codestrata.settings import DecodingSettings
 
-LOGITS_AT_ONCE = 2**26
-"""Tokens x vocabulary that are ranked together: 256 MiB of 32-bit logits."""
+LOGITS_AT_ONCE = 2**23
+"""Tokens x vocabulary that are ranked together: 32 MiB of logits, and little padding."""
 
 
 @dataclass(frozen=True, slots=True)

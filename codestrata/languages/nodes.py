@@ -4,8 +4,11 @@ What this does not do: parse (see ``parsing``), or know what a node type means.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from codestrata.languages.parsing import parse
+
+REMEMBERED_CHARACTERS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,23 @@ class Nodes:
 
 
 def read_nodes(language: str, code: str) -> Nodes:
-    """The syntax tree of ``code`` as columns.
+    """The syntax tree of ``code`` as columns; not to be changed, since it may be handed out again.
 
     Raises: SettingsError: there is no parser for the language.
     """
+    return (
+        remember_nodes(language, code) if len(code) <= REMEMBERED_CHARACTERS else build_nodes(language, code)
+    )
+
+
+@lru_cache(maxsize=1024)  # every metric reads the same completions, and every cell the same targets
+def remember_nodes(language: str, code: str) -> Nodes:
+    """As ``build_nodes``, for texts so short that a thousand trees fit into tens of MiB."""
+    return build_nodes(language, code)
+
+
+def build_nodes(language: str, code: str) -> Nodes:
+    """The syntax tree of ``code``, read anew."""
     nodes = Nodes(code.encode("utf-8", "replace"), [], [], [], [], [], [], {})
     cursor = parse(language, code).walk()
     parents: list[int] = []
