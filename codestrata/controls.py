@@ -75,9 +75,9 @@ CONTROLS = (
 
 
 def predict_control(
-    control: Control, train: Sequence[Example], examples: Sequence[Example]
+    control: Control, train: Sequence[Example], examples: Sequence[Example], samples: int = 1
 ) -> tuple[Prediction, ...]:
-    """What the control answers to each example, one completion each, however many samples a model draws."""
+    """What the control answers to each example: every sample of it the same, as many as a model draws."""
     completions = control.answer(train, [example.prompt for example in examples])
     return tuple(
         Prediction(
@@ -87,6 +87,8 @@ def predict_control(
             completion=completion,
             tests=example.tests,
             group=example.group,
+            sample=sample,
         )
         for example, completion in zip(examples, completions, strict=True)
+        for sample in range(samples)
     )

@@ -80,6 +80,10 @@ class RunDirectory:
         results: dict[str, Any] = read_json(self.path / RESULTS_FILE)
         return results
 
+    def reopen(self) -> None:
+        """Take back that the run is complete, before its results are replaced."""
+        (self.path / DONE_FILE).unlink(missing_ok=True)
+
     def finish(self, results: Mapping[str, Any], analysis: str) -> None:
         """Write results and analysis, and last ``done.json``."""
         write_json(self.path / RESULTS_FILE, results)

@@ -14,7 +14,6 @@ from typing import Literal
 import numpy as np
 
 from codestrata.analysis.matrix import (
-    MatrixValue,
     Values,
     average_accuracy,
     backward_transfer,
@@ -24,10 +23,8 @@ from codestrata.analysis.matrix import (
     forward_transfer,
     learning_accuracy,
     mean,
-    measure,
     pick,
 )
-from codestrata.errors import SettingsError, describe_unknown
 
 Quantity = Literal["accuracy", "backward transfer", "forward transfer", "forgetting"]
 POOLED = "It is pooled over test examples, and R does not say how many each task has."
@@ -55,29 +52,6 @@ class Dialect:
     title: str
     source: str
     definitions: tuple[Definition, ...]
-
-
-def report_as(scores: np.ndarray, library: str) -> dict[str, MatrixValue]:
-    """What a library would report on this R, by the library's own names.
-
-    Args:
-        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1]; NaN where not measured.
-        library: a name of ``DIALECTS``.
-
-    Returns: ``None`` with the reason where R alone does not give the number.
-    Raises: MatrixError: R is not a matrix of scores. SettingsError: an unknown library.
-    """
-    if library not in DIALECTS:
-        raise SettingsError(describe_unknown("library", library, DIALECTS))
-    scores, _ = check_one_matrix(scores)
-    return {found.name: translate(found, scores) for found in DIALECTS[library].definitions}
-
-
-def translate(definition: Definition, scores: np.ndarray) -> MatrixValue:
-    """One number of a library, or why R does not give it."""
-    if definition.compute is None:
-        return MatrixValue(value=None, reason=definition.reason)
-    return measure(definition.compute, scores)
 
 
 def negated_backward_transfer(scores: np.ndarray) -> Values:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codestrata.errors import MatrixError
+from codestrata.errors import MatrixError, SettingsError, describe_unknown
 
 ROUNDING = 1e-9  # a perfect BLEU comes out of floating point as 1.0000000000000004
 
@@ -106,7 +106,7 @@ def forgetting(scores: np.ndarray) -> Values:
     Source: Chaudhry et al. 2018, arXiv:1801.10112. They allow l < j too; we do not, so that harm done by a
         task's own training is not called forgetting. Others use the word for other formulas: Avalanche for
         first - last, which is -BWT per task, Mammoth for maximum over all rows - last, which cannot be
-        negative (``dialects.report_as`` has them all).
+        negative (``report_as`` has them all).
     """
     name = "Forgetting"
     scores, tasks = check_sequence(name, scores)
@@ -189,6 +189,29 @@ def summarize_matrix(scores: np.ndarray) -> dict[str, MatrixValue]:
     """
     check_one_matrix(scores)
     return {name: measure(metric, scores) for name, metric in METRICS.items()}
+
+
+def report_as(scores: np.ndarray, library: str) -> dict[str, MatrixValue]:
+    """What a library would report on this R, by the library's own names.
+
+    Args:
+        scores: R, shape (T + 1, T); row 0 is the base; entries in [0, 1]; NaN where not measured.
+        library: a name of ``dialects.DIALECTS``, such as ``avalanche`` or ``mammoth``.
+
+    Returns: ``None`` with the reason where R alone does not give the number.
+    Raises: MatrixError: R is not a matrix of scores. SettingsError: an unknown library.
+    """
+    from codestrata.analysis.dialects import DIALECTS  # which is written in the terms of this module
+
+    if library not in DIALECTS:
+        raise SettingsError(describe_unknown("library", library, DIALECTS))
+    scores, _ = check_one_matrix(scores)
+    return {
+        found.name: MatrixValue(value=None, reason=found.reason)
+        if found.compute is None
+        else measure(found.compute, scores)
+        for found in DIALECTS[library].definitions
+    }
 
 
 METRICS: Mapping[str, Callable[[np.ndarray], Values]] = {

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
     from codestrata.experiment.rescoring import Rescored
 
 DIFFERENT = 1
+SHOWN = 20
 
 
 def score(
     run: Annotated[str, typer.Argument(help="Name or path of a finished run.")],
     check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 if a number differs from the stored one.")
+        bool, typer.Option("--check", help="Write nothing; exit 1 if anything differs from what is stored.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     runs: RunsOption = Path("runs"),
@@ -45,7 +46,7 @@ def score(
 
 
 def show_changes(rescored: "Rescored", *, as_json: bool) -> None:
-    """Print how many numbers were compared, and each that differs."""
+    """Print how many entries were compared, and those that differ."""
     changes: list[dict[str, Any]] = [asdict(change) for change in rescored.changes]
     if as_json:
         typer.echo(json.dumps({"compared": rescored.compared, "changes": changes}))
@@ -53,9 +54,12 @@ def show_changes(rescored: "Rescored", *, as_json: bool) -> None:
     if changes:
         header = tuple(changes[0])
         rows = tuple(
-            tuple("-" if entry[key] is None else str(entry[key]) for key in header) for entry in changes
+            tuple("-" if entry[key] is None else str(entry[key]) for key in header)
+            for entry in changes[:SHOWN]
         )
-        Console().print(render(Table("Numbers that differ from the stored ones", header, rows)))
+        title = f"What differs from the stored results (the first {len(rows)} of {len(changes)})"
+        Console().print(render(Table(title, header, rows)))
     typer.echo(
-        f"{rescored.compared} numbers computed from predictions; {len(changes)} differ from the stored ones."
+        f"{rescored.compared} entries of the results computed from predictions; {len(changes)} differ from "
+        "the stored ones."
     )

@@ -36,7 +36,8 @@ def matrix(
     as_json: JsonOption = False,
 ) -> None:
     """Say what codestrata and other libraries report on a matrix of scores."""
-    from codestrata.analysis.dialects import DIALECTS, report_as
+    from codestrata.analysis.dialects import DIALECTS
+    from codestrata.analysis.matrix import report_as
     from codestrata.data.matrices import MatrixChoice, read_matrix
 
     choice = MatrixChoice(method=method, metric=metric, seed=seed, split=split)

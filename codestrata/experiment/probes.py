@@ -24,7 +24,7 @@ def measure_controls(lab: Lab, run: RunDirectory) -> tuple[Control, ...]:
         cells: list[Cell] = []
         for task in lab.tasks:
             for split, examples in list_splits(task).items():
-                predictions = predict_control(control, task.train, examples)
+                predictions = predict_control(control, task.train, examples, lab.settings.decoding.samples)
                 cells.append(
                     Cell(
                         row=0,

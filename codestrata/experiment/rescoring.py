@@ -3,8 +3,9 @@
 What this does not do: decode, or look at the components' files.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from codestrata.metrics.catalogue import list_metrics, score
 from codestrata.progress import Progress, Silence
 from codestrata.records import Cell, Prediction, Score
 from codestrata.report.markdown import render_analysis
+from codestrata.report.pointers import build_pointer, read_pointer
 from codestrata.report.tables import check_version
 from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
 from codestrata.results.tree import describe_run
@@ -31,20 +33,16 @@ TOLERANCE = 1e-12
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A number that came out different from the stored one."""
+    """A place in the results whose content came out different; ``None`` also where there is nothing."""
 
-    folder: str
-    task: str
-    split: str
-    metric: str
-    stored: float | None
-    computed: float | None
-    reason: str | None
+    pointer: str
+    stored: Any
+    computed: Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rescored:
-    """The results computed anew, how many numbers were compared, and the ones that differ."""
+    """The results computed anew, how many of their entries were compared, and the ones that differ."""
 
     results: Mapping[str, Any]
     cells: tuple[Cell, ...]
@@ -68,12 +66,12 @@ def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored
         "environment": stored["environment"],
         "seconds": stored["seconds"],
     }
-    decoded = [(described, cell) for described, cell in reader.found.values() if cell.origin != "structural"]
+    pairs = list(pair_entries(stored, results))
     return Rescored(
         results=results,
-        cells=tuple(cell for _, cell in decoded),
-        compared=sum(len(cell.scores) for _, cell in decoded),
-        changes=tuple(change for described, cell in decoded for change in list_changes(described, cell)),
+        cells=tuple(cell for cell in reader.found.values() if cell.origin != "structural"),
+        compared=len(pairs),
+        changes=tuple(change for change in pairs if differs(change.stored, change.computed)),
     )
 
 
@@ -82,13 +80,15 @@ def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
 
     Raises: RunError: a stored number cannot be computed here; nothing was written.
     """
-    lost = [change for change in rescored.changes if change.computed is None]
+    lost = [change for change in rescored.changes if is_lost_score(change)]
     if lost:
-        first = lost[0]
+        place = lost[0].pointer.removesuffix("/value")
+        reason = read_pointer(rescored.results, place)["reason"]
         raise RunError(
-            f"{len(lost)} stored numbers of run {run.name!r} cannot be computed here, such as {first.metric} "
-            f"of {first.folder}/{first.task} ({first.reason}). Nothing was written."
+            f"{len(lost)} stored scores of run {run.name!r} cannot be computed here, such as {place} "
+            f"({reason}). Nothing was written."
         )
+    run.reopen()  # a crash from here on leaves a run that does not call itself complete
     for cells in group_by_folder(rescored.cells):
         write_scores(run.path, cells)
     run.finish(rescored.results, render_analysis(rescored.results))
@@ -98,7 +98,7 @@ class CellReader:
     """Reads described cells with their predictions and scores them; equal predictions are scored once."""
 
     def __init__(self, root: Path, stored: Mapping[str, Any], progress: Progress) -> None:
-        self.found: dict[tuple[str, str, str], tuple[Mapping[str, Any], Cell]] = {}
+        self.found: dict[tuple[str, str, str], Cell] = {}
         self._read = 0
         self._root = root
         self._settings = build_settings(stored["settings"])
@@ -137,9 +137,7 @@ class CellReader:
             folder=folder,
             identical=described["identical_predictions"],
         )
-        self.found.setdefault(
-            (folder, task, split), (described, cell)
-        )  # one file's cell stands in many places
+        self.found.setdefault((folder, task, split), cell)  # one file's cell stands in many places
         self._read += 1
         self._progress.advance(self._read)
         return cell
@@ -208,7 +206,11 @@ def build_second(first: Cell, second: Cell) -> Cell:
 
 def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
     """A method and its walks, their cells scored anew."""
-    about = {key: value for key, value in method.items() if key not in ("final", "continual", "seeds")}
+    about = {
+        key: value
+        for key, value in method.items()
+        if key not in ("final", "unfinished", "continual", "seeds")
+    }
     return MethodWalks(
         method=about,
         walks=tuple(
@@ -226,25 +228,28 @@ def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
     )
 
 
-def list_changes(described: Mapping[str, Any], cell: Cell) -> list[Change]:
-    """The metrics of a cell whose values are not the stored ones."""
-    return [
-        Change(
-            folder=cell.folder,
-            task=cell.task,
-            split=cell.split,
-            metric=found.metric,
-            stored=stored,
-            computed=found.value,
-            reason=found.reason,
-        )
-        for found in cell.scores
-        if differs(stored := described["scores"].get(found.metric, {}).get("value"), found.value)
-    ]
+def pair_entries(stored: Any, computed: Any, pointer: str = "") -> Iterator[Change]:
+    """Every leaf of both trees with its JSON pointer; machine and times are not computed anew."""
+    if isinstance(stored, Mapping) or isinstance(computed, Mapping):
+        before, after = (tree if isinstance(tree, Mapping) else {} for tree in (stored, computed))
+        for key in dict.fromkeys((*before, *after)):
+            yield from pair_entries(before.get(key), after.get(key), pointer + build_pointer(key))
+    elif isinstance(stored, list | tuple) or isinstance(computed, list | tuple):
+        old, new = (tree if isinstance(tree, list | tuple) else () for tree in (stored, computed))
+        for place, (first, second) in enumerate(zip_longest(old, new)):
+            yield from pair_entries(first, second, pointer + build_pointer(place))
+    else:
+        yield Change(pointer=pointer, stored=stored, computed=computed)
 
 
-def differs(stored: float | None, computed: float | None) -> bool:
-    """Whether two values of a metric are not the same."""
-    if stored is None or computed is None:
-        return stored is not computed
-    return abs(stored - computed) > TOLERANCE
+def differs(stored: Any, computed: Any) -> bool:
+    """Whether two leaves are not the same; numbers may differ by rounding."""
+    if isinstance(stored, float | int) and isinstance(computed, float | int):
+        return abs(stored - computed) > TOLERANCE
+    return bool(stored != computed)
+
+
+def is_lost_score(change: Change) -> bool:
+    """Whether a score was stored that cannot be computed here."""
+    parts = change.pointer.split("/")
+    return parts[-1] == "value" and "scores" in parts and change.computed is None

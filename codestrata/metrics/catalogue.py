@@ -4,6 +4,7 @@ What this does not do: compute any metric itself, or put intervals on them.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from codestrata.metrics import agreement, code, codebleu, codexglue, meteor, text, trees
 from codestrata.metrics.execution import describe_pass_rate, score_pass_rate
@@ -38,8 +39,19 @@ def score(
     Raises: ExecutionError: the language's programs can be run, but not under these limits.
     """
     first = [prediction for prediction in predictions if prediction.sample == 0]
-    scores = (
-        *score_pass_rate(predictions, language, execution, measurement.pass_k),
+    # Programs run in processes of their own, while this one compares texts.
+    with ThreadPoolExecutor(1) as pool:
+        rates = pool.submit(score_pass_rate, predictions, language, execution, measurement.pass_k)
+        by_name = {found.metric: found for found in score_texts(first, language, measurement)}
+        by_name |= {found.metric: found for found in rates.result()}
+    return tuple(by_name[metric.name] for metric in list_metrics(measurement))
+
+
+def score_texts(
+    first: Sequence[Prediction], language: str, measurement: MeasurementSettings
+) -> tuple[Score, ...]:
+    """Every metric that runs nothing."""
+    return (
         text.score_exact_match(first),
         text.score_edit_similarity(first),
         text.score_bleu(first),
@@ -55,5 +67,3 @@ def score(
         trees.score_ast_nodes_jaccard(first, language),
         *agreement.score_agreement(first),
     )
-    by_name = {found.metric: found for found in scores}
-    return tuple(by_name[metric.name] for metric in list_metrics(measurement))

@@ -76,9 +76,12 @@ def score_complexity(predictions: Sequence[Prediction], language: str) -> Score:
     return Score(
         metric="complexity",
         value=sum(counted) / len(counted) if counted else None,
-        n=n,
+        n=len(counted),
         reason=f"{blank} of {n} completions are blank and left out" if blank else None,
         per_example=values,
+        statistics=tuple((0.0, 0.0) if value is None else (value, 1.0) for value in values)
+        if blank
+        else None,
         variant=describe_parser(language),
     )
 

@@ -109,7 +109,7 @@ def build_score(
         n=len(rates),
         reason=notice,
         per_example=rates,
-        aggregate="rate" if all(samples == 1 for samples, _ in counts) else "mean",
+        aggregate="rate" if set(rates) <= {0.0, 1.0} else "mean",
         variant=variant,
         isolation=isolation,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestrata.report.pointers import build_pointer
-from codestrata.report.tables import Results, count_rows, list_task_names, write_interval
+from codestrata.report.tables import Results, list_task_names, write_interval
 
 Entry = Mapping[str, Any]
 
@@ -151,11 +151,16 @@ def describe_difference(entry: Entry) -> str:
 
 
 def note_noise(results: Results, entry: Entry) -> str:
-    """A warning where two methods differ by no more than the same weights do, evaluated twice."""
-    largest = results["noise_floor"]["largest"]
-    if largest is None or entry["verdict"] not in ("first", "second"):
+    """A warning where methods differ by no more than the same weights did on the task, decoded twice."""
+    sizes = [
+        abs(repeat["differences"][entry["metric"]])
+        for repeat in results["noise_floor"]["entries"]
+        if repeat["task"] == entry["task"] and repeat["differences"][entry["metric"]] is not None
+    ]
+    if not sizes or entry["verdict"] not in ("first", "second"):
         return ""
-    return "; this is within the noise floor" if abs(entry["difference"]) <= largest else ""
+    within = abs(entry["difference"]) <= max(sizes)
+    return "; but the same weights, evaluated twice, differed as much" if within else ""
 
 
 def find_losses(results: Results) -> Iterator[Finding]:
@@ -172,7 +177,7 @@ def find_losses(results: Results) -> Iterator[Finding]:
 def describe_loss(name: str, metric: str, found: Entry) -> str:
     """Forgetting with its interval, structural or found."""
     if found["value"] is None:
-        return f"`{name}`: forgetting was not computed: {found['reason']}."
+        return f"`{name}`: forgetting was not computed: {found['reason'].rstrip('.')}."
     if found["structural"]:
         return (
             f"`{name}` forgets {found['value']:z.3f}, structural: every task has a component of its own, so "
@@ -238,10 +243,15 @@ def find_limits(results: Results) -> Iterator[Finding]:
         text = (
             f"Generated {language} programs were not run: {isolation['reason']}."
             if rung is None
-            else f"Generated {language} programs ran confined by `{rung}` ({runtime})."
+            else f"Generated {language} programs ran {write_confinement(rung)} ({runtime})."
         )
         yield Finding(build_pointer("execution", language), text)
     yield from find_cut(results)
+
+
+def write_confinement(rung: str) -> str:
+    """What a rung did, in words: plain limits confine nothing."""
+    return "unconfined, under plain limits alone" if rung == "limits" else f"confined by `{rung}`"
 
 
 def describe_noise_floor(results: Results) -> Finding:
@@ -251,46 +261,38 @@ def describe_noise_floor(results: Results) -> Finding:
         text = f"There is no noise floor: {floor['reason']}."
     else:
         text = (
-            f"Noise floor: the same weights evaluated twice differ by at most {floor['largest']:z.3f} in "
-            f"{floor['metric']} ({len(floor['entries'])} pairs of evaluations); smaller differences say "
-            "nothing."
+            f"Noise floor: the same weights, evaluated twice, differed by up to {floor['largest']:z.3f} in "
+            f"{floor['metric']}, in {len(floor['entries'])} pairs of evaluations."
         )
     return Finding(build_pointer("noise_floor"), text)
 
 
 def find_isolation(results: Results) -> Iterator[Finding]:
     """How often old tasks were decoded again and the base was hashed, and what came out."""
-    entries = [entry for method in results["methods"] for entry in method["seeds"]]
-    cells = [cell for entry in entries for cell in entry["cells"] if cell["origin"] == "rechecked"]
-    same = sum(cell["identical_predictions"] for cell in cells)
-    if cells:
+    found = results["isolation"]
+    if found["rechecked_cells"]:
         yield Finding(
-            build_pointer("methods"),
-            f"Isolation: {len(cells)} cells of older tasks were decoded again after later training; "
-            f"{same} gave the same predictions to the last character.",
+            build_pointer("isolation"),
+            f"Isolation: {found['rechecked_cells']} cells of older tasks were decoded again after later "
+            f"training; {found['identical_cells']} gave the same predictions to the last character.",
         )
-    trainings = [training for entry in entries for training in entry["trainings"]]
-    kept = sum(t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings)
-    if trainings:
+    if found["trainings"]:
         yield Finding(
-            build_pointer("methods"),
-            f"The frozen base kept its fingerprint in {kept} of {len(trainings)} trainings.",
+            build_pointer("isolation"),
+            f"The frozen base kept its fingerprint in {found['base_unchanged']} of {found['trainings']} "
+            "trainings.",
         )
 
 
 def find_cut(results: Results) -> Iterator[Finding]:
     """How many completions at the end of the sequence the length limit cut, where it cut any."""
     for number, method in enumerate(results["methods"]):
-        cut = sum(
-            cell["unfinished"]
-            for entry in method["seeds"]
-            for cell in entry["cells"]
-            if cell["row"] == count_rows(entry)
-        )
-        if cut:
+        found = method["unfinished"]
+        if found["count"]:
             yield Finding(
-                build_pointer("methods", number),
-                f"`{method['name']}`: the length limit cut {cut} of its completions at the end.",
+                build_pointer("methods", number, "unfinished"),
+                f"`{method['name']}`: the length limit cut {found['count']} of its {found['n']} completions "
+                "at the end.",
             )
 
 

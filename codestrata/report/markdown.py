@@ -156,7 +156,7 @@ def list_difference_notes(results: Results) -> list[str]:
 
 def render_note(text: str) -> str:
     """A remark in a paragraph of its own."""
-    return f"Note: {text}."
+    return f"Note: {text.rstrip('.')}."
 
 
 def write_transfer(results: Results) -> Iterator[str]:

@@ -225,8 +225,13 @@ def find_noise(results: Results, task: str, split: str) -> float | None:
 
 
 def write_counts(results: Results, split: str) -> str:
-    """``n = 300`` where all tasks have as many examples of the split, else one number per task; seeds."""
-    counts = {task["name"]: task["examples"][split] for task in results["tasks"] if task["examples"][split]}
+    """``n = 300`` where the headline metric is over as many of every task, else per task; seeds."""
+    headline = results["headline_metric"]
+    counts = {
+        cell["task"]: cell["scores"][headline]["n"]
+        for cell in results["base"]["cells"]
+        if cell["split"] == split
+    }
     seeds = len(results["settings"]["seeds"])
     several = f", mean of {seeds} seeds" if seeds > 1 else ""
     if len(set(counts.values())) == 1:

@@ -16,6 +16,8 @@ from codestrata.analysis.statistics import Interval, rate_interval, seeds_interv
 from codestrata.errors import DataError
 from codestrata.records import Cell, Score
 
+AVERAGES = ("average_accuracy", "learning_accuracy")
+
 
 def estimate_score(found: Score) -> dict[str, Any]:
     """A score with its n, interval, reason and variant; single examples' values stay in scores.jsonl."""
@@ -42,7 +44,9 @@ def find_interval(found: Score) -> tuple[Interval | None, str | None]:
     Neither where there is no value, or only one example.
     """
     rows = find_rows(found)
-    return (None, None) if rows is None else build_interval(rows[None], found.aggregate)
+    if rows is None:
+        return None, None if found.value is None else "no interval: single examples have no value"
+    return build_interval(rows[None], found.aggregate)
 
 
 def build_interval(
@@ -119,6 +123,17 @@ def estimate_continual(
                 found = next(score for score in cell.scores if score.metric == metric)
                 places.setdefault((cell.row, tasks.index(cell.task) + 1), []).append(found)
     rows = {place: stacked for place, scores in places.items() if (stacked := stack_rows(scores)) is not None}
-    aggregate = next(iter(places.values()))[0].aggregate
+    # Of a score that has a value: one without never came to name its aggregate.
+    known = [score.aggregate for scores in places.values() for score in scores if score.value is not None]
+    aggregate = known[0] if known else "mean"
     found_values: Mapping[str, Any] = summarize_cells(rows, len(tasks), aggregate)
-    return {name: asdict(entry) for name, entry in found_values.items()}
+    return {name: open_point(asdict(entry), name, aggregate) for name, entry in found_values.items()}
+
+
+def open_point(entry: dict[str, Any], name: str, aggregate: str) -> dict[str, Any]:
+    """The entry, without an interval that is a point only because all answers passed, or none did."""
+    interval = entry["interval"]
+    if aggregate != "rate" or name not in AVERAGES or interval is None or interval["method"] != "constant":
+        return entry
+    reason = "no interval: every example has the same answer; the cells' own intervals say how sure that is"
+    return {**entry, "interval": None, "reason": join_reasons(entry["reason"], reason)}

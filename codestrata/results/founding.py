@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from codestrata.presets import build_preset
 from codestrata.report.pointers import read_pointer
 from codestrata.results.evidence import (
     Evidence,
@@ -24,6 +25,7 @@ from codestrata.results.evidence import (
     find_task,
     find_trainings,
 )
+from codestrata.settings import build_settings, to_tree
 
 Verdict = Literal["survives", "does not survive", "cannot tell"]
 
@@ -48,6 +50,8 @@ PUBLISHED: Mapping[str, Mapping[str, float]] = {
 NAMES = {"lora": "LoRA", "layers": "the full layer"}
 LANGUAGES = {"python": "Python", "javascript": "JavaScript"}
 RECORDS, TRAINED_ON, SEEDS = 50, 15000, 1
+CONDITIONS = ("training", "lora", "layers", "decoding")
+"""Sections of the settings in which a run of the preset must be as the published one was."""
 REFERENCE_ECHO = {"python": 0.345, "javascript": 0.348}
 """What echoing the given half scored under the experiment's own scoring, on 1,000 real test records each."""
 REFERENCE_SPREAD = 0.008
@@ -108,6 +112,15 @@ def list_conditions(tree: Tree) -> Iterator[str]:
                 yield f"{task['name']} has {task['examples'][split]} {split} examples, not {count}"
     if len(tree["settings"]["seeds"]) != SEEDS:
         yield f"{len(tree['settings']['seeds'])} seeds, not {SEEDS}"
+    published = to_tree(build_settings(build_preset(PRESET)))
+    for section in CONDITIONS:
+        for key, value in published[section].items():
+            if (found := tree["settings"][section][key]) != value:
+                yield f"{section}.{key} is {found}, not {value}"
+    for task in tree["settings"]["tasks"]:
+        for key in ("objective", "evaluation_objective"):
+            if task[key] != (value := published["tasks"][0][key]):
+                yield f"{task['name']} has {key} {task[key]}, not {value}"
 
 
 def has_random_weights(tree: Tree) -> bool:
@@ -139,9 +152,13 @@ def judge_bleu(tree: Tree, method: str, language: str) -> Claim:
         if low >= number:
             verdict = "does not survive"
             reason = f"{limits}: the published number is no evidence of learning; {said}"
-        elif high < number:
+        elif high < number and own.interval is not None and own.interval["high"] >= number:
             verdict = "survives"
-            reason = f"{limits}: the published number is above it; {said}"
+            reason = f"{limits}: the published number is above it, and this run's method reaches it; {said}"
+        elif high < number:
+            reason = (
+                f"{limits}: the published number is above it, but this run's method does not reach it; {said}"
+            )
         else:
             reason = f"{limits}: the published number lies within that; {said}"
     return Claim(
@@ -163,7 +180,7 @@ def judge_difference(tree: Tree, language: str) -> Claim:
     numbers = [PUBLISHED[method][f"{language}_bleu"] for method in NAMES]
     difference = numbers[0] - numbers[1]
     measured = find_comparison(tree, language)
-    noise = find_noise(tree, tree["headline_metric"], None)
+    noise = find_noise(tree, tree["headline_metric"], find_task(tree, language))
     thin = (
         f"the published difference {difference:.4f} rests on {RECORDS} records and one seed, and is "
         f"{difference / REFERENCE_SPREAD:.1f} times what drawing other {RECORDS} records moves one mean by "

@@ -18,8 +18,8 @@ from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, 
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
 from codestrata.settings import fingerprint, to_tree
 
-HEADLINES = ("pass@1", "bleu")
-"""Which metric the comparison is about: the first that could be computed for the base on every task."""
+PASS_RATE, FALLBACK = "pass@", "bleu"
+"""What is compared: pass@k with the smallest k, where the base has it on every task, else BLEU."""
 STRUCTURAL_WHEN_ISOLATED = ("backward_transfer", "forward_transfer", "forgetting")
 """Zero by construction where every task has its own component: not findings."""
 
@@ -43,6 +43,7 @@ def describe_run(measured: Measured) -> dict[str, Any]:
         "comparisons": compare_methods(measured, headline),
         "control_comparisons": with_controls,
         "above_controls": judge_controls(with_controls),
+        "isolation": describe_isolation(measured.methods),
         "noise_floor": describe_noise(measured.repeats, headline),
     }
     return {**tree, "founding": judge_founding(tree)}
@@ -71,6 +72,7 @@ def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
     return {
         **entry.method,
         "final": describe_final(entry, scored),
+        "unfinished": describe_unfinished(entry),
         "continual": {
             name: mark_structural(
                 estimate_continual([walk.cells for walk in entry.walks], measured.task_names, name),
@@ -80,6 +82,33 @@ def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
         },
         "seeds": [describe_walk(walk, measured, isolated=entry.is_isolated) for walk in entry.walks],
     }
+
+
+def describe_isolation(methods: Sequence[MethodWalks]) -> dict[str, int]:
+    """How often old tasks were decoded again and the base was hashed, and how often nothing had changed."""
+    walks = [walk for entry in methods for walk in entry.walks]
+    rechecked = [cell for walk in walks for cell in walk.cells if cell.origin == "rechecked"]
+    trainings = [training for walk in walks for training in walk.trainings]
+    kept = [t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings]
+    return {
+        "rechecked_cells": len(rechecked),
+        "identical_cells": sum(bool(cell.identical) for cell in rechecked),
+        "trainings": len(trainings),
+        "base_unchanged": sum(kept),
+    }
+
+
+def describe_unfinished(entry: MethodWalks) -> dict[str, int]:
+    """How many completions of the last row the length limit cut, over all seeds, tasks and splits."""
+    last = max(cell.row for cell in entry.walks[0].cells)
+    answers = [
+        prediction
+        for walk in entry.walks
+        for cell in walk.cells
+        if cell.row == last
+        for prediction in cell.predictions
+    ]
+    return {"count": sum(not prediction.finished for prediction in answers), "n": len(answers)}
 
 
 def describe_final(entry: MethodWalks, scored: Sequence[str]) -> dict[str, Any]:
@@ -145,11 +174,12 @@ def describe_transfer(
 ) -> dict[str, Any]:
     """X: every task's own component on every task, row 0 the base; R alone cannot show it."""
     if walk.transfer is None:
-        reason = (
-            "not asked for: set measurement.transfer"
-            if isolated
-            else "one component serves all tasks: R[t, i] is its transfer"
-        )
+        if not walk.trainings:
+            reason = "nothing was trained: there is no component"
+        elif isolated:
+            reason = "not asked for: set measurement.transfer"
+        else:
+            reason = "one component serves all tasks: R[t, i] is its transfer"
         return {"X": None, "reason": reason, "cells": []}
     own = [cell for cell in walk.cells if cell.row == 0 or cell.task == tasks[cell.row - 1]]
     cells = [cell for cell in (*own, *walk.transfer) if cell.split == "test"]
@@ -270,7 +300,8 @@ def describe_matrix(matrix: np.ndarray) -> list[list[float | None]]:
 def choose_headline(base_cells: Sequence[Cell]) -> str:
     """The metric the comparison is about."""
     tests = [cell for cell in base_cells if cell.split == "test"]
-    for metric in HEADLINES:
+    rates = [found.metric for found in tests[0].scores if found.metric.startswith(PASS_RATE)]
+    for metric in sorted(rates, key=lambda name: int(name.removeprefix(PASS_RATE))):
         if all(find_value(cell.scores, metric) is not None for cell in tests):
             return metric
-    return HEADLINES[-1]
+    return FALLBACK

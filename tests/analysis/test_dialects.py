@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestrata.analysis import matrix
-from codestrata.analysis.dialects import DIALECTS, report_as
+from codestrata.analysis.dialects import DIALECTS
+from codestrata.analysis.matrix import report_as
 from codestrata.errors import MatrixError, SettingsError
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "matrix.md"

@@ -133,7 +133,7 @@ def test_samples_of_an_example_belong_together(judge):
     assert first.value == pytest.approx(0.5)
     assert {score.n for score in (first, second, third)} == {2}
     assert first.isolation == "landlock"
-    assert {score.aggregate for score in (first, second, third)} == {"mean"}
+    assert [score.aggregate for score in (first, second, third)] == ["mean", "mean", "rate"]
     assert len(judge) == 1
 
 

@@ -96,6 +96,7 @@ class TreeMaker:
             "selection": "oracle",
             "about": f"about {name}",
             "source": None,
+            "unfinished": {"count": 0, "n": 720},
             "final": {
                 split: {
                     cell["task"]: {metric: make_final(score) for metric, score in cell["scores"].items()}
@@ -317,6 +318,7 @@ def make_results():
         "comparisons": make_comparisons(),
         "control_comparisons": against,
         "above_controls": judge(against),
+        "isolation": {"rechecked_cells": 4, "identical_cells": 4, "trainings": 6, "base_unchanged": 6},
         "noise_floor": make_noise(maker),
         "founding": None,
         "environment": {

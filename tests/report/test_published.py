@@ -6,6 +6,7 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
+from codestrata.presets import build_preset
 from codestrata.report.markdown import render_analysis
 from codestrata.report.pointers import read_pointer
 from codestrata.report.published import (
@@ -15,12 +16,13 @@ from codestrata.report.published import (
     list_published_findings,
 )
 from codestrata.results.founding import judge_founding
+from codestrata.settings import build_settings, to_tree
 
 
 @pytest.fixture
 def founding(results):
     """The made results as those of a run of preset ``founding``."""
-    results["settings"]["preset"] = "founding"
+    results["settings"] = to_tree(build_settings(build_preset("founding")))
     results["founding"] = judge_founding(results)
     return results
 

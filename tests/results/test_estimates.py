@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from codestrata.records import Score
-from codestrata.results.estimates import estimate_final, estimate_score, find_interval, find_rows, stack_rows
+from codestrata.records import Cell, Score
+from codestrata.results.estimates import (
+    estimate_continual,
+    estimate_final,
+    estimate_score,
+    find_interval,
+    find_rows,
+    stack_rows,
+)
 
 
 def rate(*passes, **changes):
@@ -53,7 +60,9 @@ def test_a_corpus_metric_is_resampled_by_its_statistics():
 )
 def test_no_interval_is_invented(value, per_example):
     score = Score(metric="pass@1", value=value, n=2, per_example=per_example)
-    assert find_interval(score) == (None, None)
+    interval, reason = find_interval(score)
+    assert interval is None
+    assert (reason is None) == (value is None or len(per_example or ()) == 1)
 
 
 def test_a_missing_score_keeps_its_reason():
@@ -110,3 +119,38 @@ def test_intervals_over_seeds_stay_within_the_bounds_of_a_score():
     ]
     assert estimate_final(scores)["interval"]["high"] == 1.0
     assert estimate_final(scores, bounds=None)["interval"]["high"] > 1.0
+
+
+def make_cell(row, task, score):
+    return Cell(
+        row=row,
+        trained_through=None,
+        task=task,
+        split="test",
+        origin="decoded",
+        predictions=(),
+        scores=(score,),
+        folder="base",
+    )
+
+
+def test_a_task_without_a_value_does_not_change_how_the_others_are_added_up():
+    missing = Score(metric="ratio", value=None, n=2, reason="nothing to divide")
+
+    def share(numerator):
+        rows = ((numerator, 10.0), (2.0, 5.0))
+        value = (numerator + 2) / 15
+        return Score(metric="ratio", value=value, n=2, statistics=rows, aggregate="ratio")
+
+    found = {(0, "b"): share(1.0), (1, "b"): share(4.0), (2, "b"): share(7.0)}
+    cells = [make_cell(row, task, found.get((row, task), missing)) for row in range(3) for task in ("a", "b")]
+    estimated = estimate_continual([cells], ["a", "b"], "ratio")
+    assert estimated["forward_transfer"]["value"] == pytest.approx((4 - 1) / 15)
+    assert estimated["average_accuracy"]["value"] is None
+
+
+def test_answers_that_are_all_the_same_are_no_certainty():
+    cells = [make_cell(row, "a", rate(*[0] * 300)) for row in range(2)]
+    found = estimate_continual([cells], ["a"], "pass@1")["average_accuracy"]
+    assert (found["value"], found["interval"]) == (0.0, None)
+    assert "the same answer" in found["reason"]

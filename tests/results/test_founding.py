@@ -12,6 +12,7 @@ from codestrata.data.codesearchnet import load_functions
 from codestrata.data.objectives import build_example
 from codestrata.metrics.codexglue import score_bleu_codexglue
 from codestrata.metrics.text import score_bleu
+from codestrata.presets import build_preset
 from codestrata.report.pointers import read_pointer
 from codestrata.results.founding import PUBLISHED, compute_sign_p, judge_founding
 from codestrata.settings import build_settings, to_tree
@@ -92,7 +93,7 @@ def make_comparison(task, verdict, difference=0.05):
 def make_tree(seeds=(0,)):
     """What ``judge_founding`` reads of a run of the preset."""
     return {
-        "settings": {"preset": "founding", "seeds": list(seeds), "base": {"weights": "trained"}},
+        "settings": to_tree(build_settings({**build_preset("founding"), "seeds": list(seeds)})),
         "headline_metric": "bleu",
         "base": {"name": "Salesforce/codet5-small"},
         "tasks": [
@@ -365,10 +366,16 @@ def test_conditions_that_differ_are_told():
     tree = make_tree(seeds=(0, 1))
     tree["base"]["name"] = "pocket"
     tree["tasks"][0]["examples"]["test"] = 300
+    tree["settings"]["training"]["steps"] = 10
+    tree["settings"]["decoding"]["temperature"] = None
+    tree["settings"]["tasks"][1]["evaluation_objective"] = "generate"
     assert judge_founding(tree)["conditions"] == [
         "the base is pocket, not codet5-small",
         "python has 300 test examples, not 50",
         "2 seeds, not 1",
+        "training.steps is 10, not None",
+        "decoding.temperature is None, not 0.7",
+        "javascript has evaluation_objective generate, not continue",
     ]
 
 
