@@ -64,7 +64,6 @@ def measure_transfer(
                 through=owner.name,
                 label=f"{label}: component {owner.name}",
                 folder=folder,
-                component=component,
                 splits=("test",),
             )
         ]
