@@ -82,6 +82,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def interrupt() -> int:
     """Say that the user stopped the command."""
-    text = "interrupted: a run that had begun stays unfinished, and 'codestrata list' shows it"
+    text = "interrupted: a run, if one had begun, stays unfinished, and 'codestrata list' shows it"
     console().print(text, style="bold red", markup=False, soft_wrap=True)
     return INTERRUPTED
