@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from codestrata.contracts import Component
-from codestrata.generation import Completion, generate, rank_completions
+from codestrata.engine.generation import Completion, generate, rank_completions
 from codestrata.metrics.agreement import MARGINAL_RANKS
 from codestrata.models.loading import Base
 from codestrata.records import Example, Prediction

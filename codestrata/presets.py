@@ -24,7 +24,13 @@ def pocket() -> Tree:
         "methods": ["base", "lora", "layers", "finetune"],
         "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
         "base": {"name": "pocket"},
-        "training": {"steps": 260, "batch_size": 24, "learning_rate": 3e-3, "decay": "cosine"},
+        "training": {
+            "steps": 260,
+            "batch_size": 24,
+            "learning_rate": 3e-3,
+            "decay": "cosine",
+            "precision": "fp32",  # the same numbers whether the processor has bf16 or not
+        },
         "lora": {"rank": 16, "alpha": 32.0, "learning_rate": 7e-3},
         "layers": {"placement": "both", "learning_rate": 1e-2},
         "weights": {"learning_rate": 3e-3},

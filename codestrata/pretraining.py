@@ -24,7 +24,7 @@ from codestrata.data.kata.problems import LANGUAGES, Problem, build_example, cho
 from codestrata.data.kata.programs import pick
 from codestrata.data.objectives import LINES, corrupt_spans
 from codestrata.files import hash_json, write_json
-from codestrata.generation import generate
+from codestrata.engine.generation import generate
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import build_model, build_tokenizer
 from codestrata.records import Example

@@ -26,6 +26,7 @@ OFF = "null"
 RIVALS = {"steps": "epochs", "epochs": "steps"}
 
 Source = Literal["kata", "codesearchnet", "file"]
+Precision = Literal["auto", "bf16", "fp32"]
 Objective = Literal["generate", "summarize", "complete", "continue", "denoise", "copy"]
 
 
@@ -126,8 +127,14 @@ class TrainingSettings:
     """Longer prompts are cut, and counted."""
     max_target_tokens: int = 512
     """Longer targets are cut, and counted."""
+    batch_tokens: int | None = None
+    """Most tokens computed together, padding included; larger steps are cut, with the same gradient but for
+    rounding. Null takes 8192 on a CPU and 65536 elsewhere."""
+    precision: Precision = "auto"
+    """Arithmetic of the matrix products: ``bf16`` (trained weights stay fp32) or ``fp32``; ``auto`` takes
+    bf16 where the processor has instructions for it."""
     base_dropout: bool = False
-    """Keep dropout inside the frozen base on while a component trains."""
+    """Keep dropout inside the frozen base on while a component trains; its states are then never cached."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -136,6 +143,7 @@ class TrainingSettings:
         check_range("training.steps", self.steps, low=1)
         check_range("training.epochs", self.epochs, above=0)
         check_range("training.batch_size", self.batch_size, low=1)
+        check_range("training.batch_tokens", self.batch_tokens, low=1)
         check_range("training.learning_rate", self.learning_rate, above=0, high=1)
         check_range("training.weight_decay", self.weight_decay, low=0)
         check_range("training.clip_norm", self.clip_norm, above=0)
@@ -216,6 +224,8 @@ class DecodingSettings:
     """Completions per test prompt, for pass@k; more than one needs a temperature."""
     seed: int = 0
     """Seed of sampling."""
+    precision: Precision = "fp32"
+    """Arithmetic of the matrix products: ``fp32``, ``bf16``, or ``auto`` as in training."""
 
     def __post_init__(self) -> None:
         check_range("decoding.samples", self.samples, low=1)
@@ -266,9 +276,16 @@ class MeasurementSettings:
     """Also ask the base how it ranks every token that a component says."""
     tree_nodes: int = 400
     """Largest syntax tree, in nodes, whose edit distance is computed exactly; larger ones are counted."""
+    recheck: Literal["full", "canary", "off"] | None = None
+    """How isolated components are decoded again: ``full`` (every older task after every training), ``canary``
+    (some examples of every older task, once, at the end) or ``off``; cells that are not decoded again are taken
+    over on proof that base and component are the same bytes. Null: full up to 3 tasks, canary beyond."""
+    canary_examples: int = 32
+    """Test examples of a task that a canary decodes again."""
 
     def __post_init__(self) -> None:
         check_range("measurement.tree_nodes", self.tree_nodes, low=1)
+        check_range("measurement.canary_examples", self.canary_examples, low=1)
         if not self.pass_k or len(set(self.pass_k)) < len(self.pass_k):
             raise SettingsError(f"measurement.pass_k is {list(self.pass_k)}: give different k, at least one.")
         for k in self.pass_k:
@@ -282,7 +299,9 @@ class DeviceSettings:
     name: str = "auto"
     """``auto`` (CUDA, then Apple MPS, then CPU), ``cuda``, ``cuda:<n>``, ``mps`` or ``cpu``."""
     threads: int | None = None
-    """CPU threads of torch; null leaves torch's choice."""
+    """CPU threads of torch; null takes one for every physical core that this process may use."""
+    keep_memory: bool = True
+    """Have the C library keep large freed buffers instead of handing them back after every step (Linux)."""
 
     def __post_init__(self) -> None:
         check_range("device.threads", self.threads, low=1)
@@ -290,6 +309,23 @@ class DeviceSettings:
         numbered = kind == "cuda" and index.isdecimal()
         if self.name not in ("auto", "cuda", "mps", "cpu") and not numbered:
             raise SettingsError(f"device.name is {self.name!r}: use auto, cuda, cuda:<n>, mps or cpu.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheSettings:
+    """What is kept on disk to be used again: token ids, and what the frozen base makes of training examples."""
+
+    folder: str | None = None
+    """Where; null takes ``codestrata`` in the user's cache folder."""
+    tokens: bool = True
+    """Keep token ids of training examples."""
+    states_mib: int | None = 4096
+    """Most disk for states of the frozen base, of all runs together; null keeps none."""
+    states_dtype: Literal["bf16", "fp32"] = "bf16"
+    """Number format of stored states; training from bf16 ones starts each example at slightly rounded values."""
+
+    def __post_init__(self) -> None:
+        check_range("cache.states_mib", self.states_mib, low=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,6 +349,7 @@ class Settings:
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     measurement: MeasurementSettings = field(default_factory=MeasurementSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]

@@ -20,7 +20,7 @@ FLOORS = {
     0: ("records", "files", "progress"),
     1: ("settings", "presets", "contracts", "environment", "languages", "analysis"),
     2: ("data", "models", "metrics", "store", "report"),
-    3: ("components", "retention", "generation", "results"),
+    3: ("components", "retention", "engine", "results"),
     4: ("training", "evaluation", "controls", "selection", "lab", "methods"),
     5: ("experiment", "planning", "answering", "pretraining"),
     6: ("server", "sweep", "exporting", "verification"),

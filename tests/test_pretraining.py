@@ -11,7 +11,7 @@ from codestrata.data.kata.phrases import phrase_program
 from codestrata.data.kata.printers import DIALECTS, print_program
 from codestrata.data.kata.problems import LANGUAGES, choose_problems, draw_problems
 from codestrata.files import hash_json
-from codestrata.generation import Completion
+from codestrata.engine.generation import Completion
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters, load_base
 from codestrata.models.pocket import find_pocket

@@ -4,11 +4,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codestrata import generation
+from codestrata.engine import generation
 from codestrata.data.batches import encode_texts
 from codestrata.data.kata.problems import build_example as build_kata_example
 from codestrata.data.kata.problems import choose_problems
-from codestrata.generation import Completion, build_completion, generate, rank_completions
+from codestrata.engine.generation import Completion, build_completion, generate, rank_completions
 from codestrata.models.pocket import build_tokenizer
 from codestrata.settings import DecodingSettings
 
