@@ -4,8 +4,9 @@ VENV := .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH_READY := $(VENV)/.bench-ready
 
-.PHONY: run test check wheel clean
+.PHONY: run test check bench wheel clean
 
 run: $(READY)
 	$(BIN)/codestrata run
@@ -18,6 +19,14 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Half an hour on two cores that have nothing else to do: JSON into benchmarks/results, tables on stdout.
+bench: $(BENCH_READY)
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py --losses
+	$(BIN)/python benchmarks/decoding.py
+	$(BIN)/python benchmarks/swapping.py
+	$(BIN)/python benchmarks/scaling.py
+
 wheel: $(READY)
 	$(BIN)/python -m build --wheel
 
@@ -29,6 +38,10 @@ $(READY): pyproject.toml constraints.txt
 	# The oracle that tests compare ours with; its pin of an old tree-sitter is why it is installed alone.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps codebleu==0.7.0
 	touch $(READY)
+
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[bench]"
+	touch $(BENCH_READY)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codestrata.engine.generation import generate
 from codestrata.errors import RunError, SettingsError, describe_unknown
 from codestrata.files import read_json
-from codestrata.engine.generation import generate
 from codestrata.methods import METHODS, build_component
 from codestrata.models.loading import choose_device, load_base
 from codestrata.settings import Settings, build_settings, read_toml

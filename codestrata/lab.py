@@ -3,26 +3,31 @@
 What this does not do: train, evaluate, or write anything.
 """
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import torch
-
-from codestrata.data.batches import EncodedExamples, encode_examples, encode_texts
+from codestrata.data.batches import EncodedExamples, encode_examples
 from codestrata.data.tasks import load_task
+from codestrata.data.tokens import encode_texts
+from codestrata.engine.host import Host, prepare_host
+from codestrata.engine.states import StateStore
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
-from codestrata.settings import Settings
+from codestrata.settings import CacheSettings, Settings
 
 
 @dataclass(frozen=True)
 class Lab:
     """A frozen base and tasks, ready to work with.
 
-    ``cut_prompts`` counts the evaluation prompts over the limit; ``seconds`` is wall time so far, by phase.
+    ``cut_prompts`` counts the evaluation prompts over the limit; ``host`` says what was set for this process;
+    ``store`` keeps what the frozen base makes of examples; ``seconds`` is wall time so far, by phase.
     """
 
     settings: Settings
@@ -30,6 +35,8 @@ class Lab:
     tasks: tuple[Task, ...]
     encoded: Mapping[str, EncodedExamples]
     cut_prompts: Mapping[str, int]
+    host: Host
+    store: StateStore
     progress: Progress
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -48,12 +55,12 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
 
     Raises: DataError, HubError, ModelError: as ``load_task`` and ``load_base`` say.
     """
-    if settings.device.threads is not None:
-        torch.set_num_threads(settings.device.threads)
+    host = prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
+    cache = choose_cache_folder(settings.cache)
     progress.start("load base and tasks", 1 + len(settings.tasks))
     started = time.perf_counter()
     base = load_base(settings.base, choose_device(settings.device.name))
-    progress.say(f"device: {base.device}, {torch.get_num_threads()} threads")
+    progress.say(f"device: {base.device}, {host.threads} threads; memory: {host.allocator}")
     progress.advance(1, settings.base.name)
     tasks, encoded, cut_prompts = [], {}, {}
     for number, section in enumerate(settings.tasks, start=2):
@@ -64,7 +71,10 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
             base.tokenizer,
             max_prompt_tokens=settings.training.max_prompt_tokens,
             max_target_tokens=settings.training.max_target_tokens,
+            folder=cache if settings.cache.tokens else None,
         )
+        for note in encoded[task.name].notes:
+            progress.say(note)
         prompts = encode_texts([example.prompt for example in (*task.test, *task.unseen)], base.tokenizer)
         cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
         progress.advance(number, section.name)
@@ -74,9 +84,20 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
         tuple(tasks),
         encoded,
         cut_prompts,
+        host,
+        StateStore(folder=cache, settings=settings.cache, base_fingerprint=base.fingerprint),
         progress,
         {"loading": time.perf_counter() - started},
     )
+
+
+def choose_cache_folder(settings: CacheSettings) -> Path:
+    """Where token ids and states are kept: as set, else in the user's cache folder."""
+    if settings.folder is not None:
+        return Path(settings.folder)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "codestrata"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codestrata"
 
 
 def list_splits(task: Task) -> dict[SplitName, tuple[Example, ...]]:

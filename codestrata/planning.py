@@ -2,7 +2,7 @@
 
 The estimate times two real training steps of every method and one real decoding batch on the loaded base.
 
-What this does not do: write anything.
+What this does not do: write anything but token ids into the cache.
 """
 
 import time
@@ -13,6 +13,7 @@ from codestrata.evaluation import predict
 from codestrata.lab import Lab, list_splits, open_lab
 from codestrata.methods import Method, build_component, choose_learning_rate, resolve_methods
 from codestrata.progress import Progress, Silence
+from codestrata.results.rechecks import Recheck, choose_recheck
 from codestrata.settings import Settings
 from codestrata.training import count_steps, fit
 
@@ -68,34 +69,43 @@ def plan_run(settings: Settings, progress: Progress | None = None) -> Plan:
 
 
 def count_prompts(lab: Lab, methods: Sequence[Method]) -> int:
-    """How many prompts are decoded, each once per sample: row 0, R, X and what is decoded twice."""
+    """How many prompts are decoded, each once per sample: row 0, R, X and what is decoded twice.
+
+    Not foreseen is that a component comes to the same bytes as another: its answers are then taken over.
+    """
+    recheck, last = choose_recheck(lab.settings), len(lab.tasks)
     trained = [method for method in methods if method.component is not None]
     isolated = [method for method in trained if method.schedule == "isolated"]
     seeds = len(lab.settings.seeds)
     total = sum(len(part) for task in lab.tasks for part in list_splits(task).values())
     for row, task in enumerate(lab.tasks, start=1):
         prompts, tests = sum(map(len, list_splits(task).values())), len(task.test)
-        total += prompts * seeds * sum(count_decodes(method, row, len(lab.tasks)) for method in methods)
+        total += prompts * seeds * sum(count_decodes(method, row, last, recheck) for method in methods)
+        if recheck == "canary" and row < last:
+            canaries = min(tests, lab.settings.measurement.canary_examples)
+            total += canaries * seeds * len(isolated)
         if lab.settings.measurement.transfer:
-            total += tests * seeds * len(isolated) * (len(lab.tasks) - 1)
+            total += tests * seeds * len(isolated) * (last - 1)
         if lab.settings.decoding.temperature is not None and trained:
             total += tests * seeds * len(trained)
-        elif not isolated or row == len(lab.tasks):  # no recheck covers it: the base is decoded twice
+        elif row == last or (not isolated and recheck != "off"):  # no recheck covers it: twice by the base
             total += tests
     return total
 
 
-def count_decodes(method: Method, position: int, tasks: int) -> int:
-    """How often a task, at its position from 1, is decoded by one method and seed."""
+def count_decodes(method: Method, position: int, tasks: int, recheck: Recheck) -> int:
+    """How often a task, at its position from 1, is decoded as a whole by one method and seed."""
     if method.component is None:
         return 0
-    return tasks - position + 1 if method.schedule == "isolated" else tasks
+    if method.schedule == "sequential":
+        return tasks
+    return tasks - position + 1 if recheck == "full" else 1
 
 
 def plan_method(lab: Lab, method: Method) -> MethodPlan:
     """The method's part of the plan, timed on the first task."""
     seeds = len(lab.settings.seeds)
-    steps = tuple(count_steps(len(lab.encoded[task.name].rows), lab.settings.training) for task in lab.tasks)
+    steps = tuple(count_steps(len(lab.encoded[task.name]), lab.settings.training) for task in lab.tasks)
     if method.component is None:
         return MethodPlan(
             name=method.name,
@@ -106,7 +116,8 @@ def plan_method(lab: Lab, method: Method) -> MethodPlan:
             training_seconds=0.0,
         )
     parameters, seconds = time_training(lab, method)
-    decodes = [count_decodes(method, row, len(lab.tasks)) for row in range(1, len(lab.tasks) + 1)]
+    recheck = choose_recheck(lab.settings)
+    decodes = [count_decodes(method, row, len(lab.tasks), recheck) for row in range(1, len(lab.tasks) + 1)]
     return MethodPlan(
         name=method.name,
         parameters=parameters,
@@ -121,21 +132,32 @@ def time_training(lab: Lab, method: Method) -> tuple[int, float]:
     """(trained parameters, seconds per step) from two steps after a first one."""
     component = build_component(method, lab.base, lab.settings)
     component.attach("trial", seed=0)
-    stamps = list[float]()
+    stopwatch = Stopwatch()
     fit(
         component,
         "trial",
-        lab.encoded[lab.tasks[0].name].rows,
+        lab.encoded[lab.tasks[0].name],
         replace(lab.settings.training, steps=1 + TIMED_STEPS, epochs=None),
         learning_rate=choose_learning_rate(method, lab.settings),
         seed=0,
         pad_id=lab.base.tokenizer.pad_token_id,
         device=lab.base.device,
-        report=lambda *_: stamps.append(time.perf_counter()),
+        progress=stopwatch,
     )
     parameters = sum(parameter.numel() for parameter in component.parameters("trial").values())
     component.detach("trial")
-    return parameters, (stamps[-1] - stamps[0]) / TIMED_STEPS
+    return parameters, (stopwatch.stamps[-1] - stopwatch.stamps[0]) / TIMED_STEPS
+
+
+class Stopwatch(Silence):
+    """A watcher that notes when every unit was over."""
+
+    def __init__(self) -> None:
+        self.stamps: list[float] = []
+
+    def advance(self, done: int, note: str = "") -> None:
+        """Note the time."""
+        self.stamps.append(time.perf_counter())
 
 
 def time_decoding(lab: Lab) -> float:

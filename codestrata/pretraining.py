@@ -23,13 +23,14 @@ from codestrata.data.kata.printers import print_program
 from codestrata.data.kata.problems import LANGUAGES, Problem, build_example, choose_problems
 from codestrata.data.kata.programs import pick
 from codestrata.data.objectives import LINES, corrupt_spans
-from codestrata.files import hash_json, write_json
 from codestrata.engine.generation import generate
+from codestrata.files import hash_json, write_json
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import build_model, build_tokenizer
+from codestrata.progress import Progress
 from codestrata.records import Example
 from codestrata.settings import DecodingSettings, TrainingSettings
-from codestrata.training import Report, fit
+from codestrata.training import fit
 
 LOG_FILE = "pretraining.json"
 DIALECT_TAGS = ("pivot", "pivot", "zeta", "quill", "amber", "notes")
@@ -79,14 +80,14 @@ def build_denoising(problem: Problem, rng: Random, index: int) -> Example:
 
 
 def pretrain_pocket(
-    folder: Path, settings: PretrainingSettings, report: Report | None = None
+    folder: Path, settings: PretrainingSettings, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Train the base on the CPU and write model, tokenizer and log to ``folder``; gives the log."""
     corpus = build_corpus(settings)
     tokenizer = build_tokenizer(list_texts(corpus))
     torch.manual_seed(settings.seed)
     model = build_model(len(tokenizer))
-    rows = encode_examples(corpus, tokenizer, max_prompt_tokens=512, max_target_tokens=512).rows
+    rows = encode_examples(corpus, tokenizer, max_prompt_tokens=512, max_target_tokens=512)
     component = WeightsComponent(model)
     component.attach("pocket", seed=settings.seed)
     training = TrainingSettings(epochs=1, batch_size=settings.batch_size, decay="cosine", weight_decay=0.01)
@@ -100,7 +101,8 @@ def pretrain_pocket(
             seed=settings.seed + number,
             pad_id=tokenizer.pad_token_id,
             device=torch.device("cpu"),
-            report=report,
+            progress=progress,
+            label=f"pretrain pocket, pass {number + 1}",
         )
         for number, learning_rate in enumerate(settings.learning_rates)
     ]

@@ -5,10 +5,10 @@ What this does not do: read, write or check anything.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 SplitName = Literal["test", "unseen"]
-Origin = Literal["decoded", "rechecked", "structural", "control"]
+Origin = Literal["decoded", "rechecked", "canary", "taken-over", "structural", "control"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,9 +117,14 @@ class Cell:
     ``row`` counts the trainings (0 is the base), the last of them on ``trained_through``.
 
     ``decoded`` cells were decoded for the first time. ``rechecked`` cells belong to an older task and were
-    decoded again: ``identical`` says whether every prediction is the same as before. ``structural`` cells
-    follow from the schedule (a component that does not exist yet: the base answers) and are taken over.
-    ``control`` cells come from no model. ``folder`` is where the predictions lie, inside the run.
+    decoded again as a whole. ``taken-over`` cells hold the predictions of an earlier cell, as base and
+    component had the same bytes for both; of ``canary`` cells some predictions were decoded again besides.
+    ``structural`` cells follow from the schedule (a component that does not exist yet: the base answers).
+    ``control`` cells come from no model.
+
+    ``decoded_again`` counts the predictions that were decoded again, and ``identical`` says whether each of
+    them came out the same. ``component_fingerprint`` is that of the component in this row; ``None`` where the
+    bare base or no model answered. ``folder`` is where the predictions lie, inside the run.
     """
 
     row: int
@@ -130,7 +135,14 @@ class Cell:
     predictions: tuple[Prediction, ...]
     scores: tuple[Score, ...]
     folder: str
+    decoded_again: int = 0
     identical: bool | None = None
+    component_fingerprint: str | None = None
+
+    @property
+    def has_file(self) -> bool:
+        """Whether its predictions were written for it; else they are those of an earlier cell."""
+        return self.origin in ("decoded", "rechecked", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +151,10 @@ class Training:
 
     ``seconds`` is wall time; ``component_bytes`` is the size of its tensors on disk; ``parameters`` counts
     what was trained, ``total_parameters`` base and component together (for a full copy of the weights, the
-    copy alone). The fingerprints are the frozen base's, and must be equal.
+    copy alone). ``padding`` is the share of padding in what was computed, in ``passes`` forward and backward
+    passes of at most ``batch_tokens`` tokens, products in ``precision``. ``states`` says what became of the
+    states of the frozen part below the first trained module (keys as in ``engine.states.StateUse``); ``None``
+    where there is none. The fingerprints are the frozen base's, and must be equal.
     """
 
     task: str
@@ -161,3 +176,7 @@ class Training:
     base_fingerprint_before: str
     base_fingerprint_after: str
     base_dropout: bool
+    precision: Literal["bf16", "fp32"]
+    passes: int
+    batch_tokens: int
+    states: Mapping[str, Any] | None

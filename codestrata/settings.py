@@ -278,8 +278,8 @@ class MeasurementSettings:
     """Largest syntax tree, in nodes, whose edit distance is computed exactly; larger ones are counted."""
     recheck: Literal["full", "canary", "off"] | None = None
     """How isolated components are decoded again: ``full`` (every older task after every training), ``canary``
-    (some examples of every older task, once, at the end) or ``off``; cells that are not decoded again are taken
-    over on proof that base and component are the same bytes. Null: full up to 3 tasks, canary beyond."""
+    (some examples of every older task, once, at the end) or ``off``; cells that are not decoded again are
+    taken over on proof that base and component are the same bytes. Null: full up to 3 tasks, then canary."""
     canary_examples: int = 32
     """Test examples of a task that a canary decodes again."""
 
@@ -313,7 +313,7 @@ class DeviceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class CacheSettings:
-    """What is kept on disk to be used again: token ids, and what the frozen base makes of training examples."""
+    """What is kept on disk to be used again: token ids, and states of the frozen base."""
 
     folder: str | None = None
     """Where; null takes ``codestrata`` in the user's cache folder."""
@@ -322,7 +322,7 @@ class CacheSettings:
     states_mib: int | None = 4096
     """Most disk for states of the frozen base, of all runs together; null keeps none."""
     states_dtype: Literal["bf16", "fp32"] = "bf16"
-    """Number format of stored states; training from bf16 ones starts each example at slightly rounded values."""
+    """Number format of stored states; bf16 rounds what training starts from to 8 bits."""
 
     def __post_init__(self) -> None:
         check_range("cache.states_mib", self.states_mib, low=1)

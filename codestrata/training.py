@@ -1,23 +1,40 @@
 """The one training loop: a component's parameters, encoded examples, AdamW and a learning rate schedule.
 
+A step's examples are computed together as far as the token budget allows, and in parts beyond. What lies
+below the first trained module is computed once per example, where a store for its states is given.
+
 What this does not do: know tasks, sequences, directories or what kind of component it trains.
 """
 
 import math
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from codestrata.contracts import Component, Retention
-from codestrata.data.batches import EncodedExample, collate, plan_epoch
+from codestrata.data.batches import EncodedExample, collate, cut_step, measure_rows, plan_epoch
+from codestrata.engine.attention import shared_masks
+from codestrata.engine.losses import bare_head, measure_loss
+from codestrata.engine.memory import MemoryGauge
+from codestrata.engine.precision import DTYPES, Chosen, choose_precision, compute_in, lowered_weights
+from codestrata.engine.prefixes import Prefix, build_inputs, find_prefix, shortened
+from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
 from codestrata.errors import TrainingError
-from codestrata.progress import Progress
+from codestrata.progress import Progress, Silence
 from codestrata.settings import TrainingSettings
+
+BATCH_TOKENS = {"cpu": 8192}
+"""Token budget where the settings leave it open; other devices take more."""
+ACCELERATOR_BATCH_TOKENS = 65536
+WORTHWHILE_SHARE = 0.5
+"""States are kept where at least this share of the examples is used: they are computed in whole chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +42,10 @@ class FitLog:
     """What one training did and cost.
 
     ``losses`` holds every step's mean cross entropy per target token (nats), a retention's penalty included.
-    ``seconds`` is wall time. ``tokens`` counts prompt and target tokens without padding; ``padding`` is the
-    share of padding in what was computed. ``peak_memory_mib`` is the most that ``memory_counter`` saw.
+    ``seconds`` is wall time, everything included. ``tokens`` counts prompt and target tokens without padding;
+    ``padding`` is the share of padding in what was computed. ``passes`` is how often the model ran forward
+    and backward, ``batch_tokens`` the token budget in the end. ``states`` says what became of the frozen
+    prefix, ``None`` where there is none. ``peak_memory_mib`` is the most that ``memory_counter`` saw.
     """
 
     steps: int
@@ -35,6 +54,10 @@ class FitLog:
     padding: float
     seconds: float
     losses: tuple[float, ...]
+    precision: Chosen
+    passes: int
+    batch_tokens: int
+    states: StateUse | None
     peak_memory_mib: float | None
     memory_counter: str
 
@@ -45,19 +68,30 @@ class FitLog:
         return sum(tail) / len(tail)
 
 
-Report = Callable[[int, int, float], None]
-"""Called after every step with (steps done, steps planned, loss)."""
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every step of one training works with."""
+
+    model: Any
+    head: nn.Module
+    rows: Sequence[EncodedExample]
+    lengths: np.ndarray
+    parameters: Mapping[str, nn.Parameter]
+    retention: Retention | None
+    states: KeptStates | None
+    precision: Chosen
+    pad_id: int
+    device: torch.device
 
 
-def watch(progress: Progress, label: str) -> Report:
-    """A report that tells ``progress`` of every step, as one phase."""
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step came to: mean loss, real tokens, tokens with padding, forward and backward passes."""
 
-    def report(done: int, total: int, loss: float) -> None:
-        if done == 1:
-            progress.start(label, total)
-        progress.advance(done, f"loss {loss:.3f}")
-
-    return report
+    loss: float
+    tokens: int
+    cells: int
+    passes: int
 
 
 def fit(
@@ -71,7 +105,9 @@ def fit(
     pad_id: int,
     device: torch.device,
     retention: Retention | None = None,
-    report: Report | None = None,
+    store: StateStore | None = None,
+    progress: Progress | None = None,
+    label: str = "train",
 ) -> FitLog:
     """Train one resident component in place; it is the active one afterwards, in evaluation mode.
 
@@ -79,93 +115,89 @@ def fit(
     component that replaces the base's weights adds no modules, so that its dropout is the base's). The order
     of examples and all random draws follow from ``seed``; the caller's random state is left as it was.
 
-    Raises: TrainingError: no examples, or a loss that is not finite (the step and the examples are named).
+    Args:
+        component: the kind of component, on its base.
+        name: which resident to train.
+        rows: the examples.
+        settings: of the loop.
+        learning_rate: AdamW's peak.
+        seed: of the order of examples and of dropout.
+        pad_id: what batches are filled with.
+        device: where the base is.
+        retention: protects earlier tasks.
+        store: keeps the states of the frozen prefix; ``None`` computes them in every step.
+        progress: is told of every step, as one phase called ``label``.
+        label: what the phase is called.
+
+    Raises: TrainingError: no examples, a loss that is not finite (the step and the examples are named), or an
+        example that does not fit into memory alone.
     """
     if not rows:
         raise TrainingError("There are no training examples.")
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        return run_steps(
-            component,
-            name,
+    progress = progress or Silence()
+    started = time.perf_counter()
+    memory = MemoryGauge(device)
+    lengths = measure_rows(rows)
+    steps = plan_steps(lengths, settings, seed=seed)
+    model = component.model
+    precision = choose_precision(settings.precision, device)
+    with ExitStack() as during:
+        during.enter_context(seeded(seed, device))
+        prepare_modes(component, name, base_dropout=settings.base_dropout)
+        during.callback(model.eval)
+        during.enter_context(shared_masks(model))
+        during.enter_context(lowered_weights(model, precision))
+        prefix, states, use = prepare_states(
+            model,
             rows,
+            steps,
+            store,
             settings,
-            learning_rate=learning_rate,
-            seed=seed,
+            precision=precision,
+            pad_id=pad_id,
+            progress=progress,
+            label=label,
+        )
+        during.enter_context(shortened(model, prefix if states is not None else None))
+        bench = Bench(
+            model=model,
+            head=during.enter_context(bare_head(model)),
+            rows=rows,
+            lengths=lengths,
+            parameters=component.parameters(name),
+            retention=retention,
+            states=states,
+            precision=precision,
             pad_id=pad_id,
             device=device,
-            retention=retention,
-            report=report,
         )
-
-
-def run_steps(
-    component: Component,
-    name: str,
-    rows: Sequence[EncodedExample],
-    settings: TrainingSettings,
-    *,
-    learning_rate: float,
-    seed: int,
-    pad_id: int,
-    device: torch.device,
-    retention: Retention | None,
-    report: Report | None,
-) -> FitLog:
-    """``fit`` once the random state is set."""
-    model = component.model
-    prepare_modes(component, name, base_dropout=settings.base_dropout)
-    parameters = component.parameters(name)
-    total = count_steps(len(rows), settings)
-    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision="no", device_placement=False)
-    optimizer = accelerator.prepare(
-        # Fused: one pass over the tensors, where many small ones take longer to visit than to change.
-        torch.optim.AdamW(
-            parameters.values(), lr=learning_rate, weight_decay=settings.weight_decay, fused=True
+        done, budget = run_steps(
+            bench, steps, settings, learning_rate=learning_rate, memory=memory, progress=progress, label=label
         )
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer.optimizer, lambda step: scale_learning_rate(step, total, settings)
-    )
-    memory = MemoryGauge(device)
-    losses, examples, tokens, cells, epoch = list[float](), 0, 0, 0, 0
-    started = time.perf_counter()
-    while len(losses) < total:
-        for numbers in plan_epoch(rows, settings.batch_size, seed=seed, epoch=epoch)[: total - len(losses)]:
-            batch = collate([rows[number] for number in numbers], pad_id)
-            tokens += int(batch["attention_mask"].sum()) + int((batch["labels"] >= 0).sum())
-            cells += batch["input_ids"].numel() + batch["labels"].numel()
-            examples += len(numbers)
-            batch = {key: tensor.to(device) for key, tensor in batch.items()}
-            loss = model(**batch, use_cache=False).loss
-            if retention is not None:
-                loss = loss + retention.penalise(parameters)
-            check_finite(
-                loss, step=len(losses) + 1, identifiers=[rows[number].identifier for number in numbers]
-            )
-            accelerator.backward(loss)
-            if settings.clip_norm is not None:
-                accelerator.clip_grad_norm_(parameters.values(), settings.clip_norm)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            losses.append(loss.item())
-            memory.sample()
-            if report is not None:
-                report(len(losses), total, losses[-1])
-        epoch += 1
-    model.eval()
+    if states is not None and use is not None:
+        use = states.describe({number for numbers in steps for number in numbers}, use.seconds)
     return FitLog(
-        steps=total,
-        examples=examples,
-        tokens=tokens,
-        padding=1 - tokens / cells,
+        steps=len(steps),
+        examples=sum(map(len, steps)),
+        tokens=sum(step.tokens for step in done),
+        padding=1 - sum(step.tokens for step in done) / sum(step.cells for step in done),
         seconds=time.perf_counter() - started,
-        losses=tuple(losses),
+        losses=tuple(step.loss for step in done),
+        precision=precision,
+        passes=sum(step.passes for step in done),
+        batch_tokens=budget,
+        states=use,
         peak_memory_mib=memory.read_peak(),
         memory_counter=memory.counter,
     )
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random draws follow from ``seed`` inside; the caller's random state comes back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> None:
@@ -179,12 +211,158 @@ def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> Non
             module.training = True  # not .train(): a wrapper's children include the base's own modules
 
 
+def plan_steps(lengths: np.ndarray, settings: TrainingSettings, *, seed: int) -> list[list[int]]:
+    """The examples of every optimizer step: a pure function of lengths, settings and seed."""
+    total = count_steps(len(lengths), settings)
+    steps: list[list[int]] = []
+    epoch = 0
+    while len(steps) < total:
+        steps += plan_epoch(lengths, settings.batch_size, seed=seed, epoch=epoch)
+        epoch += 1
+    return steps[:total]
+
+
 def count_steps(examples: int, settings: TrainingSettings) -> int:
     """Optimizer steps of one training: as set, or what the epochs come to, at least one."""
     if settings.steps is not None:
         return settings.steps
     assert settings.epochs is not None
     return max(1, round(settings.epochs * math.ceil(examples / settings.batch_size)))
+
+
+def prepare_states(
+    model: Any,
+    rows: Sequence[EncodedExample],
+    steps: Sequence[Sequence[int]],
+    store: StateStore | None,
+    settings: TrainingSettings,
+    *,
+    precision: Chosen,
+    pad_id: int,
+    progress: Progress,
+    label: str,
+) -> tuple[Prefix | None, KeptStates | None, StateUse | None]:
+    """The frozen prefix, its states of all examples that the steps use, and what became of them."""
+    prefix = find_prefix(model)
+    if prefix is None:
+        return None, None, None
+    used = {number for numbers in steps for number in numbers}
+    reason = None
+    if settings.base_dropout:
+        reason = "dropout of the frozen base is on: its states differ from step to step"
+    elif store is None:
+        reason = "no store was given"
+    elif len(used) < WORTHWHILE_SHARE * len(rows):
+        reason = f"only {len(used)} of {len(rows)} examples are used"
+    if reason is not None or store is None:
+        return prefix, None, refuse_states(prefix, len(used), str(reason))
+    started = time.perf_counter()
+    found = store.open(model, prefix, rows, precision=precision, pad_id=pad_id)
+    if isinstance(found, str):
+        progress.say(f"states of the frozen part are not kept: {found}")
+        return prefix, None, refuse_states(prefix, len(used), found)
+    found.fill(used, progress=progress, label=f"{label}: states of the frozen part")
+    if found.reason is not None:
+        progress.say(f"states of the frozen part are not all kept: {found.reason}")
+    return prefix, found, found.describe(used, time.perf_counter() - started)
+
+
+def run_steps(
+    bench: Bench,
+    steps: Sequence[Sequence[int]],
+    settings: TrainingSettings,
+    *,
+    learning_rate: float,
+    memory: MemoryGauge,
+    progress: Progress,
+    label: str,
+) -> tuple[list[Step], int]:
+    """All optimizer steps; what each came to, and the token budget in the end."""
+    accelerator = Accelerator(cpu=bench.device.type == "cpu", mixed_precision="no", device_placement=False)
+    optimizer = accelerator.prepare(
+        # Fused: one pass over the tensors, where many small ones take longer to visit than to change.
+        torch.optim.AdamW(
+            bench.parameters.values(), lr=learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer.optimizer, lambda step: scale_learning_rate(step, len(steps), settings)
+    )
+    budget = settings.batch_tokens or BATCH_TOKENS.get(bench.device.type, ACCELERATOR_BATCH_TOKENS)
+    done: list[Step] = []
+    progress.start(label, len(steps))
+    for numbers in steps:
+        step, affordable = differentiate(bench, numbers, budget, accelerator)
+        if affordable < budget:
+            progress.say(f"out of memory: at most {affordable} tokens are computed together from now on")
+            budget = affordable
+        check_finite(
+            step.loss, step=len(done) + 1, identifiers=[bench.rows[number].identifier for number in numbers]
+        )
+        if settings.clip_norm is not None:
+            accelerator.clip_grad_norm_(bench.parameters.values(), settings.clip_norm)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        done.append(step)
+        memory.sample()
+        progress.advance(len(done), f"loss {step.loss:.3f}")
+    return done, budget
+
+
+def differentiate(
+    bench: Bench, numbers: Sequence[int], budget: int, accelerator: Accelerator
+) -> tuple[Step, int]:
+    """Add the gradient of a step's mean loss per target token, in as many parts as the budget asks for.
+
+    An accelerator that runs out of memory halves the budget, and the step begins anew.
+
+    Raises: TrainingError: one example alone does not fit.
+    """
+    while True:
+        cut = cut_step(bench.lengths[list(numbers)], budget)
+        parts = [[numbers[place] for place in part] for part in cut]
+        try:
+            return accumulate(bench, parts, accelerator), budget
+        except torch.OutOfMemoryError as error:
+            if budget == 1 or all(len(part) == 1 for part in parts):
+                longest = int(bench.lengths[list(numbers)].sum(1).max())
+                raise TrainingError(
+                    f"An example of {longest} tokens does not fit into the memory of {bench.device} alone: "
+                    "lower training.max_prompt_tokens and training.max_target_tokens."
+                ) from error
+        for parameter in bench.parameters.values():
+            parameter.grad = None
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+        budget //= 2
+
+
+def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accelerator) -> Step:
+    """The gradient of a step's loss, added up over its parts."""
+    targets = sum(int(bench.lengths[list(part), 1].sum()) for part in parts)
+    total, cells = 0.0, 0
+    for part in parts:
+        batch = collate([bench.rows[number] for number in part], bench.pad_id)
+        cells += batch["input_ids"].numel() + batch["labels"].numel()
+        loss = run_part(bench, part, batch) / targets
+        accelerator.backward(loss)
+        total += loss.item()
+    if bench.retention is not None:
+        penalty = bench.retention.penalise(bench.parameters)
+        accelerator.backward(penalty)
+        total += penalty.item()
+    tokens = sum(int(bench.lengths[list(part)].sum()) for part in parts)
+    return Step(loss=total, tokens=tokens, cells=cells, passes=len(parts))
+
+
+def run_part(bench: Bench, numbers: Sequence[int], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The summed cross entropy of some examples' target tokens."""
+    states = None if bench.states is None else bench.states.read(numbers)
+    batch = {key: tensor.to(bench.device) for key, tensor in batch.items()}
+    with compute_in(bench.precision, bench.device):
+        hidden = bench.model(**build_inputs(bench.model, batch, states)).logits  # for lack of an output layer
+        return measure_loss(hidden, bench.head, batch["labels"], DTYPES[bench.precision])
 
 
 def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
@@ -202,71 +380,10 @@ def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> fl
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def check_finite(loss: torch.Tensor, *, step: int, identifiers: Sequence[str]) -> None:
+def check_finite(loss: float, *, step: int, identifiers: Sequence[str]) -> None:
     """Refuse to go on from a loss that is not a number."""
-    if not torch.isfinite(loss):
+    if not math.isfinite(loss):
         raise TrainingError(
-            f"The loss is {loss.item()} at step {step}, on examples {', '.join(identifiers)}. "
+            f"The loss is {loss} at step {step}, on examples {', '.join(identifiers)}. "
             "Lower the learning rate (--set training.learning_rate=...) or look at these examples."
         )
-
-
-class MemoryGauge:
-    """The most memory that a device's own counter saw since the gauge was made; ``counter`` names it.
-
-    CUDA keeps a peak of its allocator. Apple's MPS keeps none, so its allocation is read after every step. On
-    the CPU it is the whole process's largest resident size: since the gauge was made on Linux, which can
-    reset it, else since the process started.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._largest_bytes = 0
-        self.counter = {
-            "cuda": "torch.cuda.max_memory_allocated",
-            "mps": "torch.mps.driver_allocated_memory after every step",
-        }.get(device.type, "VmHWM of the process, reset before the training")
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)
-        elif device.type == "cpu" and not reset_process_peak():
-            self.counter = "getrusage ru_maxrss: the process's peak since it started"
-
-    def sample(self) -> None:
-        """Read a counter that keeps no peak of its own."""
-        if self._device.type == "mps":
-            self._largest_bytes = max(self._largest_bytes, torch.mps.driver_allocated_memory())
-
-    def read_peak(self) -> float | None:
-        """MiB; ``None`` where the system has no such counter."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device) / 2**20
-        if self._device.type == "mps":
-            return self._largest_bytes / 2**20
-        return read_status_peak() if self.counter.startswith("VmHWM") else read_usage_peak()
-
-
-def reset_process_peak() -> bool:
-    """Start Linux's peak of the process's resident size anew; False where that cannot be done."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return False
-    return True
-
-
-def read_status_peak() -> float | None:
-    """Linux's VmHWM, the process's largest resident size since it was last reset, in MiB."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    return None
-
-
-def read_usage_peak() -> float | None:
-    """The process's largest resident size since it started, in MiB; ``None`` on Windows."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -67,10 +67,17 @@ def test_more_seeds_and_epochs_multiply_the_work(quick_tree):
 
 
 @pytest.mark.parametrize(
-    ("name", "counts"), [("base", [0, 0, 0]), ("lora", [3, 2, 1]), ("finetune", [3, 3, 3])]
+    ("name", "recheck", "counts"),
+    [
+        ("base", "full", [0, 0, 0]),
+        ("lora", "full", [3, 2, 1]),
+        ("lora", "canary", [1, 1, 1]),
+        ("lora", "off", [1, 1, 1]),
+        ("finetune", "canary", [3, 3, 3]),
+    ],
 )
-def test_how_often_a_task_is_decoded_follows_from_the_schedule(name, counts):
-    assert [count_decodes(METHODS[name], position, 3) for position in (1, 2, 3)] == counts
+def test_how_often_a_task_is_decoded_follows_from_schedule_and_recheck(name, recheck, counts):
+    assert [count_decodes(METHODS[name], position, 3, recheck) for position in (1, 2, 3)] == counts
 
 
 def test_a_plan_refuses_what_the_run_would_refuse(quick_tree):

@@ -2,6 +2,7 @@ import json
 import re
 from dataclasses import asdict
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,8 @@ from codestrata import pretraining
 from codestrata.data.kata.phrases import phrase_program
 from codestrata.data.kata.printers import DIALECTS, print_program
 from codestrata.data.kata.problems import LANGUAGES, choose_problems, draw_problems
-from codestrata.files import hash_json
 from codestrata.engine.generation import Completion
+from codestrata.files import hash_json
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters, load_base
 from codestrata.models.pocket import find_pocket
@@ -164,7 +165,10 @@ def few_measured():
 def pretrained(few_measured, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pocket") / "base"
     reports = []
-    log = pretrain_pocket(folder, TINY, lambda *report: reports.append(report))
+    progress = SimpleNamespace(
+        start=lambda label, total: None, advance=lambda done, note: reports.append((done, note)), say=print
+    )
+    log = pretrain_pocket(folder, TINY, progress)
     return folder, log, reports
 
 
@@ -191,8 +195,9 @@ def test_the_log_tells_how_the_base_was_made(pretrained):
         "learning_rates": [2.5e-3, 1.5e-3],
     }
     assert log["steps"] == 8
-    assert [report[:2] for report in reports] == 2 * [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert log["losses"] == [pytest.approx(sum(report[2] for report in reports) / 8, abs=1e-4)]
+    assert [done for done, _ in reports] == 2 * [1, 2, 3, 4]
+    losses = [float(note.removeprefix("loss ")) for _, note in reports]
+    assert log["losses"] == [pytest.approx(sum(losses) / 8, abs=1e-3)]
     assert log["data_fingerprint"] == hash_json(
         [[example.prompt, example.target] for example in build_corpus(TINY)]
     )

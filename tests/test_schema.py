@@ -133,6 +133,18 @@ def break_recheck(tree):
     tree["base"]["cells"][0]["origin"] = "rechecked"
 
 
+def break_canary(tree):
+    tree["base"]["cells"][0] |= {"origin": "canary", "decoded_again": 0, "identical_predictions": True}
+
+
+def break_taken_over(tree):
+    tree["base"]["cells"][0]["origin"] = "taken-over"  # by the bytes of no component
+
+
+def break_isolation(tree):
+    tree["isolation"]["recheck"] = None
+
+
 def break_matrix(tree):
     tree["methods"][0]["seeds"][0]["R"]["test"]["pass@1"][0][0] = "nan"
 
@@ -142,7 +154,7 @@ def break_fingerprint(tree):
 
 
 def break_version(tree):
-    tree["schema_version"] = 1
+    tree["schema_version"] = 2
 
 
 def break_structural(tree):

@@ -1,5 +1,5 @@
+import copy
 import math
-import mmap
 import random
 import sys
 from types import SimpleNamespace
@@ -12,11 +12,12 @@ from codestrata import training
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
 from codestrata.components.weights import WeightsComponent
-from codestrata.data.batches import EncodedExample, collate, plan_epoch
+from codestrata.data.batches import EncodedExample, collate, measure_rows, plan_epoch
+from codestrata.engine.states import StateStore
 from codestrata.errors import TrainingError
 from codestrata.models.fingerprints import fingerprint_model, list_slots
-from codestrata.settings import LayersSettings, LoraSettings, TrainingSettings
-from codestrata.training import FitLog, MemoryGauge, count_steps, fit, scale_learning_rate, watch
+from codestrata.settings import CacheSettings, LayersSettings, LoraSettings, TrainingSettings
+from codestrata.training import FitLog, count_steps, fit, scale_learning_rate
 
 CPU = torch.device("cpu")
 
@@ -37,6 +38,7 @@ BUILDERS = {
     "layers": lambda base: build_layers(base, LayersSettings(placement="both")),
     "weights": WeightsComponent,
 }
+EXTRAS = ("retention", "progress", "label", "store")
 each_kind = pytest.mark.parametrize("kind", BUILDERS)
 
 
@@ -47,10 +49,12 @@ def build(kind, base, **values):
 
 
 def run(component, rows=ROWS, *, name="a", seed=0, learning_rate=0.01, pad_id=0, **values):
-    extras = {key: values.pop(key) for key in ("retention", "report") if key in values}
+    extras = {key: values.pop(key) for key in EXTRAS if key in values}
     if "epochs" not in values:
         values.setdefault("steps", 1)
-    settings = TrainingSettings(**{"batch_size": 4, "warmup_fraction": 0.0, "decay": "constant", **values})
+    settings = TrainingSettings(
+        **{"batch_size": 4, "warmup_fraction": 0.0, "decay": "constant", "precision": "fp32", **values}
+    )
     return fit(
         component,
         name,
@@ -62,6 +66,12 @@ def run(component, rows=ROWS, *, name="a", seed=0, learning_rate=0.01, pad_id=0,
         device=CPU,
         **extras,
     )
+
+
+def watch(**reactions):
+    """A watcher that reacts to some calls."""
+    silence = dict.fromkeys(("start", "advance", "say"), lambda *_: None)
+    return SimpleNamespace(**{**silence, **reactions})
 
 
 def copy_parameters(component, name="a"):
@@ -125,13 +135,13 @@ def test_which_modules_train(kind, base_dropout, tiny_t5):
     component = build(kind, tiny_t5)
     seen = []
 
-    def look(done, total, loss):
-        modules = set(tiny_t5.modules())
+    def look(*_):
+        modules = {module for module in tiny_t5.modules() if not isinstance(module, torch.nn.Identity)}
         seen.append({module.training for module in base_modules})
         own = {module.training for module in modules - base_modules}
         assert own == (set() if kind == "weights" else {True})
 
-    run(component, report=look, steps=2, base_dropout=base_dropout)
+    run(component, progress=watch(advance=look), steps=2, base_dropout=base_dropout)
     assert seen == [{base_dropout}] * 2
     assert not any(module.training for module in tiny_t5.modules())
     assert component.active == "a"
@@ -255,7 +265,7 @@ def test_a_retention_is_added_to_every_step(build_tiny_t5):
 def test_a_loss_that_is_not_finite_names_its_step_and_examples(tiny_t5):
     component = build("lora", tiny_t5)
     states = torch.get_rng_state()
-    third = plan_epoch(ROWS, 2, seed=0, epoch=1)[0]
+    third = plan_epoch(measure_rows(ROWS), 2, seed=0, epoch=1)[0]
     with pytest.raises(TrainingError) as caught:
         run(component, batch_size=2, steps=9, retention=Penalty(0.0, spoils_from=3))
     named = ", ".join(ROWS[number].identifier for number in third)
@@ -359,6 +369,10 @@ def build_log(losses):
         padding=0.0,
         seconds=1.0,
         losses=losses,
+        precision="fp32",
+        passes=len(losses),
+        batch_tokens=1,
+        states=None,
         peak_memory_mib=None,
         memory_counter="",
     )
@@ -377,45 +391,174 @@ def test_peak_memory_on_linux(tiny_t5):
     assert 50 < log.peak_memory_mib < 100_000
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can reset its counter")
-def test_peak_memory_does_not_carry_over():
-    gauge = MemoryGauge(CPU)
-    # Straight from the system: a tensor may come out of memory that earlier tests left to the process.
-    with mmap.mmap(-1, 256 * 2**20) as block:
-        for page in range(0, len(block), mmap.PAGESIZE):
-            block[page] = 1
-        largest = gauge.read_peak()
-    assert MemoryGauge(CPU).read_peak() < largest - 200
-
-
-def test_a_system_that_cannot_reset_says_so(monkeypatch):
-    monkeypatch.setattr(training, "reset_process_peak", lambda: False)
-    gauge = MemoryGauge(CPU)
-    assert gauge.counter == "getrusage ru_maxrss: the process's peak since it started"
-    assert gauge.read_peak() > 50
-
-
-def test_no_counter_is_nothing_and_not_zero(monkeypatch):
-    monkeypatch.setattr(training, "reset_process_peak", lambda: False)
-    monkeypatch.setitem(sys.modules, "resource", None)
-    assert MemoryGauge(CPU).read_peak() is None
-
-
-def test_a_counter_without_a_peak_is_read_after_every_step(monkeypatch):
-    readings = iter([3 * 2**20, 5 * 2**20, 4 * 2**20])
-    monkeypatch.setattr(torch.mps, "driver_allocated_memory", lambda: next(readings))
-    gauge = MemoryGauge(torch.device("mps"))
-    for _ in range(3):
-        gauge.sample()
-    assert gauge.read_peak() == 5
-    assert gauge.counter == "torch.mps.driver_allocated_memory after every step"
-
-
 def test_a_watcher_sees_a_phase(tiny_t5):
     calls = []
-    progress = SimpleNamespace(
-        start=lambda label, total: calls.append((label, total)),
-        advance=lambda done, note: calls.append((done, note)),
-    )
-    log = run(build("lora", tiny_t5), steps=2, report=watch(progress, "lora"))
+    progress = watch(start=lambda *given: calls.append(given), advance=lambda *given: calls.append(given))
+    log = run(build("lora", tiny_t5), steps=2, progress=progress, label="lora")
     assert calls == [("lora", 2), *((n + 1, f"loss {loss:.3f}") for n, loss in enumerate(log.losses))]
+
+
+@pytest.fixture
+def first_gradients():
+    """The gradients that every training's first optimizer step saw, filled while the test runs."""
+    found = []
+
+    def look(optimizer, *_):
+        if not optimizer.state:
+            found.append(
+                [tensor.grad.clone() for group in optimizer.param_groups for tensor in group["params"]]
+            )
+
+    handle = register_optimizer_step_pre_hook(look)
+    yield found
+    handle.remove()
+
+
+@each_kind
+def test_a_small_budget_changes_nothing_but_the_last_bits(kind, build_tiny_t5, first_gradients):
+    """Parts of a step have different numbers of target tokens; their gradients must add up to the whole's."""
+    component = build(kind, build_tiny_t5(dropout_rate=0.0))  # or new blocks would draw other masks
+    with torch.no_grad():
+        for parameter in component.parameters("a").values():  # newborns have gradients in a few places only
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)) / 10)
+    kept = copy_parameters(component)
+    whole = run(component, batch_tokens=10_000)
+    with torch.no_grad():
+        for name, parameter in component.parameters("a").items():
+            parameter.copy_(kept[name])
+    cut = run(component, batch_tokens=16)
+    assert (whole.passes, cut.passes) == (1, 3)
+    assert cut.losses == pytest.approx(whole.losses, abs=1e-5)
+    for mine, theirs in zip(*first_gradients, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
+
+
+def test_a_budget_below_the_longest_example_computes_it_alone(tiny_t5):
+    log = run(build("lora", tiny_t5), batch_tokens=1)
+    assert (log.passes, log.padding, log.batch_tokens) == (4, 0, 1)
+
+
+def fail_above(monkeypatch, cells):
+    """Training runs out of memory wherever more than ``cells`` tokens are computed together."""
+    compute = training.run_part
+
+    def run_part(bench, numbers, batch):
+        if batch["input_ids"].numel() + batch["labels"].numel() > cells:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(bench, numbers, batch)
+
+    monkeypatch.setattr(training, "run_part", run_part)
+
+
+def test_out_of_memory_halves_the_budget_and_says_so(tiny_t5, monkeypatch):
+    expected = run(build("lora", copy.deepcopy(tiny_t5)), steps=3, batch_tokens=16)
+    fail_above(monkeypatch, 20)
+    said = []
+    log = run(build("lora", tiny_t5), steps=3, batch_tokens=64, progress=watch(say=said.append))
+    assert log.batch_tokens == 16
+    assert said == ["out of memory: at most 16 tokens are computed together from now on"]
+    assert log.losses == expected.losses
+    assert log.passes == expected.passes
+
+
+def test_an_example_that_does_not_fit_alone_is_an_error(tiny_t5, monkeypatch):
+    fail_above(monkeypatch, 8)
+    with pytest.raises(TrainingError, match=r"An example of 14 tokens does not fit .*max_prompt_tokens"):
+        run(build("lora", tiny_t5))
+
+
+def test_bf16_is_near_and_keeps_masters_in_fp32(tiny_t5):
+    before = fingerprint_model(tiny_t5)
+    exact, low = (build("lora", base) for base in (copy.deepcopy(tiny_t5), tiny_t5))
+    expected, log = run(exact, steps=8, precision="fp32"), run(low, steps=8, precision="bf16")
+    assert (expected.precision, log.precision) == ("fp32", "bf16")
+    assert log.losses != expected.losses
+    assert log.losses == pytest.approx(expected.losses, rel=0.05)
+    assert {parameter.dtype for parameter in low.parameters("a").values()} == {torch.float32}
+    low.deactivate()
+    assert fingerprint_model(tiny_t5) == before
+
+
+def open_store(folder, **values):
+    return StateStore(folder=folder, settings=CacheSettings(**values), base_fingerprint="base")
+
+
+@pytest.mark.parametrize(
+    ("placement", "prefix"), [("encoder-top", (2, None)), ("decoder-top", (2, 2)), ("both", (2, None))]
+)
+def test_stored_states_train_the_same_component(placement, prefix, tiny_t5, tmp_path):
+    def train(store):
+        component = build_layers(copy.deepcopy(tiny_t5), LayersSettings(placement=placement))
+        component.attach("a", seed=0)
+        log = run(component, store=store, epochs=6, batch_size=2)
+        return copy_parameters(component), log
+
+    (plain, without), (exact, log), (again, reused), (_, rounded) = (
+        train(store)
+        for store in (
+            None,
+            open_store(tmp_path, states_dtype="fp32"),
+            open_store(tmp_path, states_dtype="fp32"),
+            open_store(tmp_path, states_dtype="bf16"),
+        )
+    )
+    assert without.states.reason == "no store was given"
+    assert (log.states.encoder_blocks, log.states.decoder_blocks) == prefix
+    assert (log.states.examples, log.states.kept, log.states.computed, log.states.reason) == (4, 4, 4, None)
+    assert log.losses == pytest.approx(without.losses, abs=1e-4)
+    assert rounded.losses == pytest.approx(without.losses, abs=5e-3)
+    assert rounded.losses != log.losses
+    assert reused.states.computed == 0
+    assert are_equal(again, exact)
+    assert not are_equal(plain, dict.fromkeys(plain, torch.zeros(1)))
+
+
+def test_methods_and_seeds_share_states(tiny_t5, tmp_path):
+    store = open_store(tmp_path)
+    computed = []
+    for placement, seed in (("encoder-top", 0), ("both", 0), ("both", 1), ("decoder-top", 0)):
+        component = build_layers(tiny_t5, LayersSettings(placement=placement))
+        component.attach("a", seed=seed)
+        computed.append(run(component, store=store, seed=seed, epochs=1).states.computed)
+        component.detach("a")
+    assert computed == [4, 0, 0, 4]
+
+
+@pytest.mark.parametrize("kind", ["lora", "weights"])
+def test_components_that_change_the_first_block_have_no_prefix(kind, tiny_t5, tmp_path):
+    assert run(build(kind, tiny_t5), store=open_store(tmp_path)).states is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_states_where_they_would_not_hold_or_not_pay(tiny_t5, tmp_path):
+    def ask(**values):
+        return run(
+            build("layers", copy.deepcopy(tiny_t5)), store=open_store(tmp_path), **values
+        ).states.reason
+
+    assert "dropout" in ask(base_dropout=True)
+    assert ask(steps=1, batch_size=1) == "only 1 of 4 examples are used"
+
+
+def test_a_full_disk_is_said_and_survived(tiny_t5, tmp_path, monkeypatch):
+    usage = SimpleNamespace(total=10, used=9, free=2**20)
+    monkeypatch.setattr("codestrata.engine.states.shutil.disk_usage", lambda _: usage)
+    said = []
+    log = run(build("layers", tiny_t5), store=open_store(tmp_path), progress=watch(say=said.append))
+    assert "too little free disk" in log.states.reason
+    assert log.states.kept == 0
+    assert any("not kept" in line for line in said)
+
+
+def test_an_error_leaves_the_model_whole(tiny_t5, tmp_path, monkeypatch):
+    """Whatever training put aside or exchanged is back, also after a failure in its midst."""
+    component = build("layers", tiny_t5)
+    before = component.model.lm_head, len(tiny_t5.encoder.block), tiny_t5.config._attn_implementation
+    tensors = fingerprint_model(tiny_t5)
+    monkeypatch.setattr(training, "run_part", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(component, store=open_store(tmp_path), precision="bf16")
+    component.deactivate()
+    assert (tiny_t5.lm_head, len(tiny_t5.encoder.block), tiny_t5.config._attn_implementation) == before
+    assert fingerprint_model(tiny_t5) == tensors
+    assert not tiny_t5.training

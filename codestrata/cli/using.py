@@ -70,10 +70,9 @@ def pretrain(
     import torch
 
     from codestrata.pretraining import PretrainingSettings, pretrain_pocket
-    from codestrata.training import watch
 
     if threads is not None:
         torch.set_num_threads(threads)
     with LiveProgress(console()) as progress:
-        record = pretrain_pocket(folder, PretrainingSettings(), watch(progress, "pretrain pocket"))
+        record = pretrain_pocket(folder, PretrainingSettings(), progress)
     typer.echo(f"Base {record['base_fingerprint']} in {folder}")

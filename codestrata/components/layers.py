@@ -82,6 +82,11 @@ class LayersLayer(nn.Module, BaseTunerLayer):
         """Refuse: blocks are depth."""
         raise NotImplementedError("Added blocks cannot be merged into the base's weights: they add depth.")
 
+    def list_blocks(self) -> list[nn.Module]:
+        """The blocks that run here, in order: the base's own, then the active adapter's new ones."""
+        names = [] if self.disable_adapters else [n for n in self.active_adapters if n in self.layers_blocks]
+        return [self.base_layer, *(block for name in names for block in self.layers_blocks[name].children())]
+
     def forward(self, *arguments: Any, **keywords: Any) -> Any:
         """What the base's block returns, after the active adapter's new blocks."""
         outputs = self.base_layer(*arguments, **keywords)

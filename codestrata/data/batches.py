@@ -1,93 +1,224 @@
 """Examples as token ids, and token ids as padded batches in an order that only (seed, epoch) decides.
 
+Rows are measured before they are touched: every plan here is made from an array (N, 2) of lengths, prompt and
+target, and is a pure function of it. What a batch computes is counted in cells, padding included: rows x
+(longest prompt + longest target).
+
 What this does not do: train or decode.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
+from codestrata.data.tokens import Counts, Ids, TokenTable, tokenize
+from codestrata.data.tokens import encode_texts as encode_texts
 from codestrata.records import Example
 
 IGNORED = -100
 """Label of padding: PyTorch's cross entropy leaves it out, so that pad tokens never count in the loss."""
-POOL_BATCHES = 16
-"""Batches are cut from pools of this many, sorted by length: little padding, and still a random order."""
+POOL_BATCHES = 128
+"""Batches are cut from pools of about this many: little padding, and still a random order."""
+OVERHEAD_TOKENS = 256
+"""What a micro-batch costs beside its cells, in cells: a step is not cut where that saves less."""
+
+TokenIds = Sequence[int] | Ids
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EncodedExample:
     """One example as token ids, both sides ending with the end-of-sequence token unless cut."""
 
     identifier: str
-    prompt_ids: tuple[int, ...]
-    target_ids: tuple[int, ...]
+    prompt_ids: TokenIds
+    target_ids: TokenIds
 
 
-@dataclass(frozen=True, kw_only=True)
-class EncodedExamples:
-    """Examples as token ids, and how many were cut to the limits."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncodedExamples(Sequence[EncodedExample]):
+    """Examples as token ids, cut to the limits; a row's ids are views of the tables, nothing is copied."""
 
-    rows: tuple[EncodedExample, ...]
-    truncated_prompts: int
-    truncated_targets: int
+    identifiers: tuple[str, ...]
+    prompts: TokenTable
+    targets: TokenTable
+    max_prompt_tokens: int
+    max_target_tokens: int
+
+    def __len__(self) -> int:
+        return len(self.identifiers)
+
+    def __getitem__(self, index: Any) -> Any:
+        """One row; a slice gives a list of rows."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return EncodedExample(
+            identifier=self.identifiers[index],
+            prompt_ids=self.prompts[index][: self.max_prompt_tokens],
+            target_ids=self.targets[index][: self.max_target_tokens],
+        )
+
+    @cached_property
+    def lengths(self) -> Counts:
+        """Tokens of every row as cut, (N, 2): prompt, target."""
+        uncut = np.stack([self.prompts.lengths, self.targets.lengths], axis=1)
+        return np.minimum(uncut, [self.max_prompt_tokens, self.max_target_tokens])
+
+    @property
+    def truncated_prompts(self) -> int:
+        """How many prompts were over the limit."""
+        return int((self.prompts.lengths > self.max_prompt_tokens).sum())
+
+    @property
+    def truncated_targets(self) -> int:
+        """How many targets were over the limit."""
+        return int((self.targets.lengths > self.max_target_tokens).sum())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Why token ids that should have been kept on disk were not."""
+        return tuple(dict.fromkeys(table.note for table in (self.prompts, self.targets) if table.note))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the lengths and ids of all rows as cut, as 64 hexadecimal digits."""
+        digest = hashlib.sha256(self.lengths.astype("<i8").tobytes())
+        for row in self:
+            for ids in (row.prompt_ids, row.target_ids):
+                digest.update(np.asarray(ids, "<i4").tobytes())
+        return digest.hexdigest()
 
 
 def encode_examples(
-    examples: Sequence[Example], tokenizer: Any, *, max_prompt_tokens: int, max_target_tokens: int
+    examples: Sequence[Example],
+    tokenizer: Any,
+    *,
+    max_prompt_tokens: int,
+    max_target_tokens: int,
+    folder: Path | None = None,
 ) -> EncodedExamples:
-    """The examples as token ids, cut to the limits and counted where they were."""
-    prompts = encode_texts([example.prompt for example in examples], tokenizer)
-    targets = encode_texts([example.target for example in examples], tokenizer)
-    rows = tuple(
-        EncodedExample(
-            identifier=example.identifier,
-            prompt_ids=tuple(prompt[:max_prompt_tokens]),
-            target_ids=tuple(target[:max_target_tokens]),
-        )
-        for example, prompt, target in zip(examples, prompts, targets, strict=True)
-    )
+    """The examples as token ids, cut to the limits and counted where they were.
+
+    With a ``folder`` the ids are kept there, whatever the limits, and taken from there the next time (see
+    ``tokenize``).
+    """
+    prompts = [example.prompt for example in examples]
+    targets = [example.target for example in examples]
+    table = tokenize(prompts, tokenizer, folder=folder)
     return EncodedExamples(
-        rows=rows,
-        truncated_prompts=sum(len(prompt) > max_prompt_tokens for prompt in prompts),
-        truncated_targets=sum(len(target) > max_target_tokens for target in targets),
+        identifiers=tuple(example.identifier for example in examples),
+        prompts=table,
+        targets=table if targets == prompts else tokenize(targets, tokenizer, folder=folder),
+        max_prompt_tokens=max_prompt_tokens,
+        max_target_tokens=max_target_tokens,
     )
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Token ids of each text, special tokens included; none where there are no texts."""
-    # verbose=False: the tokenizer's warning about its model's length is ours to give, as a count.
-    return list(tokenizer(list(texts), verbose=False)["input_ids"]) if texts else []
+def measure_rows(rows: Sequence[EncodedExample]) -> Counts:
+    """Tokens of every row, (N, 2): prompt, target."""
+    if isinstance(rows, EncodedExamples):
+        return rows.lengths
+    pairs = [(len(row.prompt_ids), len(row.target_ids)) for row in rows]
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
-def plan_epoch(rows: Sequence[EncodedExample], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """The batches of one pass as lists of row numbers, every row once; the last batch may be smaller.
+def plan_epoch(lengths: Counts, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
+    """The batches of one pass as lists of row numbers, every row once; the last one made may be smaller.
 
-    Rows are shuffled, cut into pools of 16 batches, sorted by length within a pool, cut into batches, and the
-    batches shuffled: a pure function of the rows' lengths, ``seed`` and ``epoch``.
+    Rows are shuffled, cut into pools of about 128 batches, each pool into batches of rows alike on both sides
+    (see ``cut_pool``), and the batches are shuffled. A pure function of the lengths (N, 2), ``seed`` and
+    ``epoch``: neither workers nor the machine's or a library's random numbers have a say.
     """
     rng = Random(f"epoch {epoch} of seed {seed}")
-    order = shuffle(range(len(rows)), rng)
-    pool = batch_size * POOL_BATCHES
+    order = np.array(shuffle(range(len(lengths)), rng), np.int64)
+    total = -(-len(order) // batch_size)
+    pools = max(1, round(total / POOL_BATCHES))
     batches = []
-    for start in range(0, len(order), pool):
-        ranked = sorted(order[start : start + pool], key=lambda row: measure_row(rows[row]))
-        batches += [ranked[first : first + batch_size] for first in range(0, len(ranked), batch_size)]
+    for pool in range(pools):
+        first, last = (total * bound // pools * batch_size for bound in (pool, pool + 1))
+        batches += cut_pool(order[first:last], lengths, batch_size)
     return shuffle(batches, rng)
 
 
-def measure_row(row: EncodedExample) -> tuple[int, int]:
-    """What batches are sorted by: the longer side counts first."""
-    return max(len(row.prompt_ids), len(row.target_ids)), len(row.prompt_ids)
+def cut_pool(rows: npt.NDArray[np.int64], lengths: Counts, batch_size: int) -> list[list[int]]:
+    """The rows in batches, of which only one may be smaller, with few cells.
+
+    The pool is cut in two where that leaves the fewest cells if both parts were one batch, by the prompts'
+    or by the targets' length, and each part again, until a part is a batch. Rows of equal lengths keep the
+    order they came in, so that they mix anew with every shuffle.
+    """
+    batches, parts = list[list[int]](), [rows]
+    while parts:
+        part = parts.pop()
+        if len(part) > batch_size:
+            parts += reversed(cut_in_two(part, lengths, batch_size))
+        elif len(part):
+            batches.append(part.tolist())
+    return batches
+
+
+def cut_in_two(
+    rows: npt.NDArray[np.int64], lengths: Counts, batch_size: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The rows in two parts, the first of whole batches, that together have the fewest cells."""
+    sizes = np.arange(batch_size, len(rows), batch_size)
+    choices = []
+    for side in (0, 1):
+        ranked = rows[np.lexsort((lengths[rows, 1 - side], lengths[rows, side]))]  # stable
+        rising = np.maximum.accumulate(lengths[ranked], axis=0).sum(axis=1)
+        falling = np.maximum.accumulate(lengths[ranked[::-1]], axis=0).sum(axis=1)[::-1]
+        cells = sizes * rising[sizes - 1] + (len(rows) - sizes) * falling[sizes]
+        best = int(cells.argmin())
+        choices.append((int(cells[best]), side, ranked, sizes[best]))
+    _, _, ranked, size = min(choices, key=lambda choice: choice[:2])
+    return ranked[:size], ranked[size:]
 
 
 def shuffle(items: Sequence[Any], rng: Random) -> list[Any]:
     """The items in random order, drawn only through ``Random.random``, which is stable across versions."""
     keyed = [(rng.random(), index) for index in range(len(items))]
     return [items[index] for _, index in sorted(keyed)]
+
+
+def cut_step(lengths: Counts, budget: int) -> list[list[int]]:
+    """The rows of one optimizer step as micro-batches of positions, each of at most ``budget`` cells.
+
+    Rows are ranked by their longer side, then the prompt, then their position, and the ranking is cut where
+    cells + ``OVERHEAD_TOKENS`` per micro-batch are fewest in all: no cut of this ranking does better. A row
+    over the budget by itself goes alone.
+
+    Args:
+        lengths: tokens of the step's rows, (N, 2).
+        budget: the most cells of a micro-batch, padding included.
+    """
+    order = np.lexsort((lengths[:, 0], lengths.max(axis=1))) if len(lengths) else np.zeros(0, np.int64)
+    ranked = lengths[order]
+    least = np.zeros(
+        len(ranked) + 1, np.int64
+    )  # what the first n rows cost at least, and the last cut's size
+    taken = np.zeros(len(ranked) + 1, np.int64)
+    for end in range(1, len(ranked) + 1):
+        # Rows as long as this one fill the budget at this many: looking back further finds nothing.
+        tokens = int(ranked[end - 1].sum())
+        reach = max(1, min(end, budget // tokens)) if tokens else end
+        sizes = np.arange(1, reach + 1)
+        cells = sizes * np.maximum.accumulate(ranked[end - reach : end][::-1], axis=0).sum(axis=1)
+        fitting = max(1, int(np.searchsorted(cells, budget, side="right")))  # cells rise with the size
+        costs = least[end - sizes[:fitting]] + cells[:fitting] + OVERHEAD_TOKENS
+        best = int(costs.argmin())
+        least[end], taken[end] = costs[best], sizes[best]
+    pieces, end = list[list[int]](), len(ranked)
+    while end:
+        pieces.append(order[end - taken[end] : end].tolist())
+        end -= int(taken[end])
+    return pieces[::-1]
 
 
 def collate(rows: Sequence[EncodedExample], pad_id: int) -> dict[str, torch.Tensor]:
@@ -99,7 +230,9 @@ def collate(rows: Sequence[EncodedExample], pad_id: int) -> dict[str, torch.Tens
     return {"input_ids": input_ids, "attention_mask": mask.long(), "labels": labels}
 
 
-def pad_rows(rows: Sequence[Sequence[int]], filler: int) -> torch.Tensor:
+def pad_rows(rows: Sequence[TokenIds], filler: int) -> torch.Tensor:
     """Rows of ids as one tensor (B, longest), filled on the right."""
-    longest = max(len(row) for row in rows)
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], dtype=torch.long)
+    padded = np.full((len(rows), max(len(row) for row in rows)), filler, np.int64)
+    for line, row in zip(padded, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(padded)

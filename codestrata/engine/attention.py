@@ -1,7 +1,7 @@
-"""Attention for training that makes each mask once: transformers' SDPA, with what its layers could share shared.
+"""Attention that makes each mask once: transformers' SDPA, with what its layers could share shared.
 
-T5 adds one relative position bias to the scores of every layer of a stack. transformers joins it with the padding
-mask anew in every layer, and each result, batch x heads x length x length, is kept for the backward pass.
+T5 adds one relative position bias to the scores of every layer of a stack. transformers joins it with the
+padding mask anew in every layer, and keeps the results (batch x heads x length x length) for backward.
 
 What this does not do: change what is computed; outputs are bit for bit those of transformers' own.
 """
@@ -42,17 +42,28 @@ def join_once(
     query: torch.Tensor,
     key: torch.Tensor,
 ) -> torch.Tensor:
-    """Bias and mask as one additive mask, made by the first layer that asks; later ones have the same tensors."""
-    from transformers.integrations.sdpa_attention import create_position_bias_mask
-
+    """Bias and mask as one additive mask, made by the first layer that asks; the others get the same."""
     known = getattr(bias, JOINED, None)
     if known is not None and known[0] is mask and known[1].dtype == query.dtype:
-        joined: torch.Tensor = known[1]
-        return joined
-    causal = query.shape[2] > 1 and mask is None and module.is_causal
-    joined = create_position_bias_mask(bias, mask, causal, query, key).to(query.dtype)
+        known_mask: torch.Tensor = known[1]
+        return known_mask
+    joined = join(module, bias, mask, query, key)
     setattr(bias, JOINED, (mask, joined))
     return joined
+
+
+def join(
+    module: Any,
+    bias: torch.Tensor,
+    mask: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+) -> torch.Tensor:
+    """Bias where the mask lets pass, else the least number; in the queries' number format."""
+    from transformers.integrations.sdpa_attention import create_position_bias_mask
+
+    causal = query.shape[2] > 1 and mask is None and module.is_causal
+    return create_position_bias_mask(bias, mask, causal, query, key).to(query.dtype)
 
 
 def register_attention() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from codestrata.data.batches import encode_texts, pad_rows
+from codestrata.engine.decoding import can_decode, decode_greedily
+from codestrata.engine.precision import choose_precision, compute_in
 from codestrata.settings import DecodingSettings
 
 LOGITS_AT_ONCE = 2**23
@@ -41,29 +43,61 @@ def generate(
     """One completion per prompt, in the prompts' order; equal inputs give equal completions.
 
     Greedy unless the settings ask for beams or sampling; sampling draws from ``settings.seed`` and leaves the
-    caller's random state as it was. ``report`` is called with the number of prompts done after every batch.
+    caller's random state as it was. ``report`` is called with the number of prompts done whenever more are.
     """
     rows = [ids[:max_prompt_tokens] for ids in encode_texts(prompts, tokenizer)]
-    order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), row))
-    completions: dict[int, Completion] = {}
     model.eval()
+    if is_greedy(settings) and can_decode(model):
+        outputs = decode_greedily(
+            model,
+            rows,
+            batch_size=settings.batch_size,
+            max_new_tokens=settings.max_new_tokens,
+            precision=choose_precision(settings.precision, device),
+            device=device,
+            report=report,
+        )
+    else:
+        outputs = decode_by_transformers(model, rows, settings, device, report)
+    return [build_completion(ids, model, tokenizer) for ids in outputs]
+
+
+def is_greedy(settings: DecodingSettings) -> bool:
+    """Whether every token is simply the likeliest."""
+    return settings.beams == 1 and settings.temperature is None and settings.no_repeat_ngram is None
+
+
+def decode_by_transformers(
+    model: Any,
+    rows: Sequence[Sequence[int]],
+    settings: DecodingSettings,
+    device: torch.device,
+    report: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """The generated ids of each row by ``generate``, in batches from the shortest prompts to the longest."""
+    order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), row))
+    found: dict[int, list[int]] = {}
+    precision = choose_precision(settings.precision, device)
     devices = [device] if device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices=devices):
+    with (
+        torch.inference_mode(),
+        torch.random.fork_rng(devices=devices),
+        compute_in(precision, device),
+    ):
         torch.manual_seed(settings.seed)
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             outputs = decode_batch(model, [rows[row] for row in chosen], settings, device)
-            for row, ids in zip(chosen, outputs, strict=True):
-                completions[row] = build_completion(ids, model, tokenizer)
+            found |= dict(zip(chosen, outputs, strict=True))
             if report is not None:
-                report(len(completions))
-    return [completions[row] for row in range(len(rows))]
+                report(len(found))
+    return [found[row] for row in range(len(rows))]
 
 
 def decode_batch(
     model: Any, rows: Sequence[Sequence[int]], settings: DecodingSettings, device: torch.device
 ) -> list[list[int]]:
-    """The generated ids of each row, without the decoder's start token."""
+    """The ids that transformers generates for each row of a batch, without the decoder's start token."""
     from transformers import GenerationConfig
 
     input_ids = pad_rows(rows, model.config.pad_token_id)

@@ -1,8 +1,8 @@
 """The loss over the vocabulary without the vocabulary's logits: computed in chunks of target tokens.
 
-A batch's logits (tokens x vocabulary) are by far the largest tensor of a small model's training, and the usual
-cross entropy holds them several times. Here a chunk's logits become its loss and its gradient at once and are
-forgotten; padding is never multiplied. Names: N target tokens, D width, V vocabulary.
+A batch's logits (tokens x vocabulary) are by far the largest tensor of a small model's training, and the
+usual cross entropy holds them several times. Here a chunk's logits become its loss and its gradient at once
+and are forgotten; padding is never multiplied. Names: N target tokens, D width, V vocabulary.
 
 What this does not do: label smoothing, or weights of classes.
 """
@@ -34,7 +34,7 @@ def measure_loss(
         dtype: of the products with the output layer; softmax and sums are fp32.
     """
     counted = labels != IGNORED
-    loss: torch.Tensor = VocabularyLoss.apply(
+    loss: torch.Tensor = VocabularyLoss.apply(  # type: ignore[no-untyped-call]
         hidden[counted], head.weight, getattr(head, "bias", None), labels[counted], dtype
     )
     return loss

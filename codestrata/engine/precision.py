@@ -29,9 +29,9 @@ def choose_precision(wanted: Precision, device: torch.device) -> Chosen:
 def has_bf16(device: torch.device) -> bool:
     """Whether the device multiplies matrices in bf16 by instructions of its own."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "mps":
-        return torch.backends.mps.is_macos_or_newer(14, 0)
+        return bool(torch.backends.mps.is_macos_or_newer(14, 0))
     # AVX-512 and AMX on x86; "bf16" is what ARM calls its own.
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
@@ -62,7 +62,7 @@ def lowered_weights(model: nn.Module, precision: Chosen) -> Iterator[None]:
             weight.data = data
 
 
-def list_lowerable(model: nn.Module) -> list[nn.Parameter]:
+def list_lowerable(model: nn.Module) -> list[torch.Tensor]:
     """Frozen fp32 weights that belong to linear maps alone."""
     linear = {id(part.weight): part.weight for part in model.modules() if isinstance(part, nn.Linear)}
     elsewhere = {

@@ -1,92 +1,130 @@
 """Decode and score a task's splits into cells; store predictions and scores, and read predictions again.
 
-What this does not do: decide which tasks are decoded when (``walk`` and ``probes`` do).
+What this does not do: decide which tasks are decoded when (``rows`` and ``probes`` do).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from codestrata.contracts import Component
 from codestrata.errors import DataError
-from codestrata.evaluation import predict
+from codestrata.evaluation import predict, shift_report
 from codestrata.files import read_jsonl, write_jsonl
 from codestrata.lab import Lab, list_splits
 from codestrata.metrics.catalogue import score
-from codestrata.records import Cell, Origin, Prediction, Score, SplitName, Task
+from codestrata.records import Cell, Example, Origin, Prediction, Score, SplitName, Task
 from codestrata.settings import DecodingSettings
 
 PREDICTIONS_FILE = "predictions.jsonl"
 SCORES_FILE = "scores.jsonl"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where cells stand: after how many trainings, the last of them on ``through``; and their folder.
+
+    ``label`` is what the watcher is told; ``folder`` is where the predictions will lie, inside the run.
+    """
+
+    row: int
+    through: str | None
+    label: str
+    folder: str
+
+
 def decode_task(
     lab: Lab,
     task: Task,
+    place: Place,
     *,
-    row: int,
-    through: str | None,
-    label: str,
-    folder: str,
     component: Component | None = None,
     earlier: Sequence[Cell] = (),
     splits: Sequence[SplitName] = ("test", "unseen"),
     decoding: DecodingSettings | None = None,
+    apart: Sequence[int] = (),
+    fingerprint: str | None = None,
 ) -> list[Cell]:
-    """Decode and score splits of a task with whatever is active.
+    """Decode and score splits of a task with whatever is active; no split shares a batch with another.
 
     Args:
         lab: base and tasks.
         task: what is asked.
-        row: trainings so far.
-        through: the task trained on last.
-        label: what the watcher is told.
-        folder: where the predictions will lie, inside the run.
-        component: the component that is active; ``None`` for the bare base.
+        place: where the cells stand.
+        component: the component that is active, if the base is to rank what it says; else ``None``.
         earlier: cells of the same weights; where the predictions are the same, so are the scores.
         splits: which of the task's splits, as far as it has them.
         decoding: other decoding settings than the run's.
+        apart: positions of test examples that are decoded first, in batches of their own.
+        fingerprint: the active component's, for the cells to say.
     """
     parts = {name: part for name, part in list_splits(task).items() if name in splits}
-    examples = [example for part in parts.values() for example in part]
     settings = decoding or lab.settings.decoding
     asks_base = lab.settings.measurement.agreement and not earlier
-    lab.progress.start(f"{label}: decode {task.name}", len(examples) * settings.samples)
-    with lab.clock("decoding"):
-        predictions = predict(
-            lab.base,
-            examples,
-            settings,
-            max_prompt_tokens=lab.settings.training.max_prompt_tokens,
-            compared=component if asks_base else None,
-            report=lab.progress.advance,
-        )
-    cells, start = [], 0
+    lab.progress.start(f"{place.label}: decode {task.name}", sum(map(len, parts.values())) * settings.samples)
+    cells: list[Cell] = []
     for split, part in parts.items():
-        size = len(part) * settings.samples
-        chosen, start = predictions[start : start + size], start + size
+        predictions = answer_examples(
+            lab,
+            part,
+            settings,
+            apart=apart if split == "test" else (),
+            compared=component if asks_base else None,
+            done=sum(len(cell.predictions) for cell in cells),
+        )
         before = next((cell for cell in earlier if cell.task == task.name and cell.split == split), None)
-        origin: Origin = "decoded" if before is None else "rechecked"
-        identical = None if before is None else equal_answers(before.predictions, chosen)
+        identical = None if before is None else equal_answers(before.predictions, predictions)
         if before is not None and identical:
-            chosen, scores = before.predictions, before.scores
+            predictions, scores = before.predictions, before.scores
         else:
-            scores = score_task(lab, chosen, task)
+            scores = score_task(lab, predictions, task)
         cells.append(
             Cell(
-                row=row,
-                trained_through=through,
+                row=place.row,
+                trained_through=place.through,
                 task=task.name,
                 split=split,
-                origin=origin,
-                predictions=chosen,
+                origin="decoded" if before is None else "rechecked",
+                predictions=predictions,
                 scores=scores,
-                folder=folder,
+                folder=place.folder,
+                decoded_again=0 if before is None else len(predictions),
                 identical=identical,
+                component_fingerprint=fingerprint,
             )
         )
     return cells
+
+
+def answer_examples(
+    lab: Lab,
+    examples: Sequence[Example],
+    settings: DecodingSettings,
+    *,
+    apart: Sequence[int] = (),
+    compared: Component | None = None,
+    done: int = 0,
+) -> tuple[Prediction, ...]:
+    """Predictions in the examples' order; those at positions ``apart`` are decoded first, by themselves.
+
+    ``done`` is the number of predictions that the watcher was told of before.
+    """
+    rest = [place for place in range(len(examples)) if place not in set(apart)]
+    answers: dict[int, tuple[Prediction, ...]] = {}
+    for company in filter(None, (list(apart), rest)):
+        with lab.clock("decoding"):
+            found = predict(
+                lab.base,
+                [examples[place] for place in company],
+                settings,
+                max_prompt_tokens=lab.settings.training.max_prompt_tokens,
+                compared=compared,
+                report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
+            )
+        for number, place in enumerate(company):
+            answers[place] = found[number * settings.samples : (number + 1) * settings.samples]
+    return tuple(prediction for place in range(len(examples)) for prediction in answers[place])
 
 
 def equal_answers(first: Sequence[Prediction], second: Sequence[Prediction]) -> bool:
@@ -102,9 +140,14 @@ def score_task(lab: Lab, predictions: Sequence[Prediction], task: Task) -> tuple
         return score(predictions, task.language, lab.settings.execution, lab.settings.measurement)
 
 
-def take_over(cell: Cell, row: int, through: str) -> Cell:
-    """A cell that follows from the schedule: the same predictions in a later row."""
-    return replace(cell, row=row, trained_through=through, origin="structural", identical=None)
+def take_over(cell: Cell, row: int, through: str, origin: Origin) -> Cell:
+    """A cell in a later row with the predictions of an earlier one."""
+    return replace(cell, row=row, trained_through=through, origin=origin, decoded_again=0, identical=None)
+
+
+def forget_recheck(cell: Cell) -> Cell:
+    """A cell as if its predictions had just been decoded, to compare others with."""
+    return replace(cell, origin="decoded", decoded_again=0, identical=None)
 
 
 def write_cells(root: Path, cells: Sequence[Cell]) -> None:
@@ -170,9 +213,9 @@ def take(row: Mapping[str, Any], key: str, path: Path, line: int) -> str:
 
 
 def group_by_folder(cells: Sequence[Cell]) -> Iterator[list[Cell]]:
-    """The cells that were decoded, folder by folder, in their order; those taken over have no file."""
+    """The cells that have a file of their own, folder by folder, in their order."""
     folders: dict[str, list[Cell]] = {}
     for cell in cells:
-        if cell.origin != "structural":
+        if cell.has_file:
             folders.setdefault(cell.folder, []).append(cell)
     yield from folders.values()

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from codestrata.contracts import Component
 from codestrata.controls import CONTROLS, predict_control
-from codestrata.experiment.cells import decode_task, score_task, write_cells
+from codestrata.experiment.archive import fingerprint_component
+from codestrata.experiment.cells import Place, decode_task, forget_recheck, score_task, write_cells
 from codestrata.lab import Lab, list_splits
 from codestrata.records import Cell
 from codestrata.results.measured import Control, Repeat
@@ -52,7 +53,13 @@ def measure_transfer(
     cells: list[Cell] = []
     for row, owner in enumerate(lab.tasks, start=1):
         component.activate(owner.name)
-        folder = f"methods/{method}/seed-{seed}/{owner.name}/transfer"
+        fingerprint = fingerprint_component(component, owner.name)
+        place = Place(
+            row=row,
+            through=owner.name,
+            label=f"{label}: component {owner.name}",
+            folder=f"methods/{method}/seed-{seed}/{owner.name}/transfer",
+        )
         of_owner = [
             cell
             for task in lab.tasks
@@ -60,11 +67,9 @@ def measure_transfer(
             for cell in decode_task(
                 lab,
                 task,
-                row=row,
-                through=owner.name,
-                label=f"{label}: component {owner.name}",
-                folder=folder,
+                place,
                 splits=("test",),
+                fingerprint=fingerprint,
             )
         ]
         if of_owner:
@@ -87,16 +92,19 @@ def repeat_decoding(
         (second,) = decode_task(
             lab,
             tasks[first.task],
-            row=first.row,
-            through=first.trained_through,
-            label=f"{label}, once more",
-            folder=f"noise/{method}{of_seed}/{first.task}",
+            Place(
+                row=first.row,
+                through=first.trained_through,
+                label=f"{label}, once more",
+                folder=f"noise/{method}{of_seed}/{first.task}",
+            ),
             earlier=[first],
             splits=("test",),
             decoding=shift_seed(lab.settings.decoding),
+            fingerprint=first.component_fingerprint,
         )
         write_cells(run.path, [second])
-        repeats.append(Repeat(method=method, seed=seed, first=first, second=second))
+        repeats.append(Repeat(method=method, seed=seed, first=forget_recheck(first), second=second))
     return tuple(repeats)
 
 

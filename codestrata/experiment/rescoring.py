@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from codestrata.errors import RunError
+from codestrata.experiment.canaries import (
+    keep_canaries,
+    mark_canary,
+    name_canary_folder,
+    narrow_cell,
+)
 from codestrata.experiment.cells import (
     equal_answers,
     group_by_folder,
@@ -69,7 +75,7 @@ def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored
     pairs = list(pair_entries(stored, results))
     return Rescored(
         results=results,
-        cells=tuple(cell for cell in reader.found.values() if cell.origin != "structural"),
+        cells=tuple(cell for cell in reader.found.values() if cell.has_file),
         compared=len(pairs),
         changes=tuple(change for change in pairs if differs(change.stored, change.computed)),
     )
@@ -121,11 +127,6 @@ class CellReader:
         predictions = self._files[folder].get((task, split))
         if not predictions:
             raise RunError(f"{self._root / folder} holds no predictions of {task}, split {split}.")
-        key = (task, predictions)
-        if key not in self._scores:
-            self._scores[key] = score(
-                predictions, self._languages[task], self._settings.execution, self._settings.measurement
-            )
         cell = Cell(
             row=described["row"],
             trained_through=described["trained_through"],
@@ -133,14 +134,25 @@ class CellReader:
             split=split,
             origin=described["origin"],
             predictions=predictions,
-            scores=self._scores[key],
+            scores=self.score(task, predictions),
             folder=folder,
-            identical=described["identical_predictions"],
+            component_fingerprint=described["component_fingerprint"],
         )
-        self.found.setdefault((folder, task, split), cell)  # one file's cell stands in many places
+        owner = self.found.setdefault((folder, task, split), cell)  # one file's cell stands in many places
         self._read += 1
         self._progress.advance(self._read)
+        if cell.origin in ("taken-over", "canary"):  # on the proof that the bytes are those of its owner
+            return replace(cell, component_fingerprint=owner.component_fingerprint)
         return cell
+
+    def score(self, task: str, predictions: tuple[Prediction, ...]) -> tuple[Score, ...]:
+        """Every metric over predictions of a task; what was scored before is not scored again."""
+        key = (task, predictions)
+        if key not in self._scores:
+            self._scores[key] = score(
+                predictions, self._languages[task], self._settings.execution, self._settings.measurement
+            )
+        return self._scores[key]
 
     def build_all(self, described: Sequence[Mapping[str, Any]]) -> tuple[Cell, ...]:
         """All cells of a list; whether rechecked ones are the same as before is looked at again."""
@@ -151,12 +163,33 @@ class CellReader:
                 before = next(
                     old
                     for old in cells
-                    if (old.task, old.split, old.origin, old.trained_through)
-                    == (cell.task, cell.split, "decoded", cell.task)
+                    if (old.task, old.split, old.row > 0, old.trained_through)
+                    == (cell.task, cell.split, True, cell.task)
                 )
-                cell = replace(cell, identical=equal_answers(before.predictions, cell.predictions))
+                cell = build_second(before, cell)
             cells.append(cell)
         return tuple(cells)
+
+    def build_walk(self, described: Sequence[Mapping[str, Any]], method: str, seed: int) -> tuple[Cell, ...]:
+        """The cells of R of one walk; what their canaries said is looked at again."""
+        return tuple(
+            mark_canary(cell, self._build_canaries(cell, method, seed)) if cell.origin == "canary" else cell
+            for cell in self.build_all(described)
+        )
+
+    def _build_canaries(self, cell: Cell, method: str, seed: int) -> Cell:
+        """The second answers of a cell's canaries, compared to the first."""
+        place = {"row": cell.row, "trained_through": cell.trained_through}
+        place |= {"task": cell.task, "split": cell.split, "origin": "rechecked"}
+        place |= {"folder": name_canary_folder(method, seed, cell.task)}
+        second = self.build({**place, "component_fingerprint": cell.component_fingerprint})
+        return build_second(self.narrow(cell), second)
+
+    def narrow(self, cell: Cell) -> Cell:
+        """A cell with the predictions of its canaries alone, scored."""
+        wanted, samples = self._settings.measurement.canary_examples, self._settings.decoding.samples
+        kept = keep_canaries(cell.predictions, wanted, samples)
+        return replace(narrow_cell(cell, kept), scores=self.score(cell.task, kept))
 
 
 def count_cells(stored: Mapping[str, Any]) -> int:
@@ -166,6 +199,7 @@ def count_cells(stored: Mapping[str, Any]) -> int:
         len(stored["base"]["cells"])
         + sum(len(control["cells"]) for control in stored["controls"])
         + sum(len(entry["cells"]) + len(entry["transfer"]["cells"]) for entry in seeds)
+        + len([cell for entry in seeds for cell in entry["cells"] if cell["origin"] == "canary"])
         + 2 * len(stored["noise_floor"]["entries"])
     )
 
@@ -187,21 +221,25 @@ def build_measured(run: RunDirectory, stored: Mapping[str, Any], reader: CellRea
             for control in stored["controls"]
         ),
         methods=tuple(build_walks(method, reader) for method in stored["methods"]),
-        repeats=tuple(
-            Repeat(
-                method=entry["method"],
-                seed=entry["seed"],
-                first=(first := reader.build(entry["first"])),
-                second=build_second(first, reader.build(entry["second"])),
-            )
-            for entry in stored["noise_floor"]["entries"]
-        ),
+        repeats=tuple(build_repeat(entry, reader) for entry in stored["noise_floor"]["entries"]),
     )
+
+
+def build_repeat(entry: Mapping[str, Any], reader: CellReader) -> Repeat:
+    """A pair of evaluations of the same weights; where the second is of canaries, so is the first."""
+    first, second = reader.build(entry["first"]), reader.build(entry["second"])
+    if len(second.predictions) < len(first.predictions):
+        first = reader.narrow(first)
+    return Repeat(method=entry["method"], seed=entry["seed"], first=first, second=build_second(first, second))
 
 
 def build_second(first: Cell, second: Cell) -> Cell:
     """The second evaluation of the same weights, compared to the first again."""
-    return replace(second, identical=equal_answers(first.predictions, second.predictions))
+    return replace(
+        second,
+        decoded_again=len(second.predictions),
+        identical=equal_answers(first.predictions, second.predictions),
+    )
 
 
 def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
@@ -217,7 +255,7 @@ def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
             Walk(
                 seed=entry["seed"],
                 trainings=tuple(entry["trainings"]),
-                cells=reader.build_all(entry["cells"]),
+                cells=reader.build_walk(entry["cells"], method["name"], entry["seed"]),
                 transfer=None
                 if entry["transfer"]["X"] is None
                 else reader.build_all(entry["transfer"]["cells"]),

@@ -1,7 +1,7 @@
 """Walk the task sequence with every method and seed, fill R, and leave a run directory that explains itself.
 
 The base is decoded once (row 0). A method then meets the tasks in order: train, prove the base unchanged,
-decode every task that the schedule can have affected, go on. Older tasks are really decoded again.
+decode every task whose answers nothing proves, go on.
 
 What this does not do: resume a broken run, or know how a component or a metric works.
 """
@@ -17,8 +17,11 @@ from codestrata.contracts import Component
 from codestrata.data.tasks import fingerprint_task
 from codestrata.environment import describe_environment
 from codestrata.errors import IsolationError
-from codestrata.experiment.cells import decode_task, group_by_folder, take_over, write_cells
+from codestrata.experiment.archive import Archive
+from codestrata.experiment.canaries import recheck_canaries
+from codestrata.experiment.cells import group_by_folder, take_over, write_cells
 from codestrata.experiment.probes import measure_controls, measure_transfer, repeat_decoding
+from codestrata.experiment.rows import evaluate_base, evaluate_row, label_walk, name_component
 from codestrata.files import write_json
 from codestrata.lab import Lab, open_lab
 from codestrata.languages.isolation import choose_isolation
@@ -30,13 +33,12 @@ from codestrata.progress import Progress, Silence
 from codestrata.records import Cell, Task, Training
 from codestrata.report.markdown import render_analysis
 from codestrata.results.measured import Measured, MethodWalks, Repeat, Walk
+from codestrata.results.rechecks import choose_recheck
 from codestrata.results.tree import describe_run, describe_task, describe_training
 from codestrata.settings import ExecutionSettings, Settings, fingerprint, to_tree
 from codestrata.store import RunDirectory, check_run_name, create_run
-from codestrata.training import FitLog, fit, watch
+from codestrata.training import FitLog, fit
 
-SHARED = "shared"
-"""The name of the one component of a sequential method."""
 SWAPS = 50
 
 
@@ -70,7 +72,7 @@ def run_experiment(
             build_component(method, lab.base, settings)  # settings that do not fit the base end the run here
     run = create_run(root, name, settings.preset)
     run.write_settings(settings)
-    environment = describe_environment(lab.base.device)
+    environment = describe_environment(lab.base.device) | {"allocator": lab.host.allocator}
     write_json(run.path / "environment.json", environment)
     run.append_event("started", run=run.name)
     results = describe_run(measure(lab, run, methods))
@@ -82,18 +84,19 @@ def run_experiment(
 
 def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
     """Everything that the run measures: the base's row, the controls, then every method with every seed."""
-    base_cells = evaluate_base(lab, run)
+    base_cells = evaluate_base(lab)
+    write_cells(run.path, base_cells)
+    archive = Archive(lab)
     controls = measure_controls(lab, run)
     walks, repeats = [], list[Repeat]()
     for method in methods:
         found = []
         for seed in lab.settings.seeds:
-            walk, repeated = run_method(lab, run, method, seed, base_cells)
+            walk, repeated = run_method(lab, run, archive, method, seed, base_cells)
             found.append(walk)
             repeats += repeated
         walks.append(MethodWalks(method=asdict(method), walks=tuple(found)))
-    repeated_tasks = {repeat.first.task for repeat in repeats}
-    others = [cell for cell in base_cells if cell.task not in repeated_tasks]
+    others = choose_repeats(lab, base_cells, repeats)
     repeats += repeat_decoding(lab, run, others, method="base", seed=None, label="base")
     return Measured(
         run=run.name,
@@ -129,39 +132,41 @@ def describe_loaded_task(lab: Lab, task: Task) -> dict[str, Any]:
     return describe_task(task, fingerprint_task(task), truncated)
 
 
-def evaluate_base(lab: Lab, run: RunDirectory) -> list[Cell]:
-    """Row 0 of R: the untouched base on every task."""
-    cells = [
-        cell
-        for task in lab.tasks
-        for cell in decode_task(lab, task, row=0, through=None, label="base", folder="base")
-    ]
-    write_cells(run.path, cells)
-    return cells
+def choose_repeats(lab: Lab, base_cells: Sequence[Cell], repeats: Sequence[Repeat]) -> list[Cell]:
+    """The base's cells to decode twice: of tasks on which nothing was; with rechecks off, of the last."""
+    repeated = {repeat.first.task for repeat in repeats}
+    wanted = lab.tasks[-1:] if choose_recheck(lab.settings) == "off" else lab.tasks
+    names = {task.name for task in wanted} - repeated
+    return [cell for cell in base_cells if cell.task in names]
 
 
 def run_method(
-    lab: Lab, run: RunDirectory, method: Method, seed: int, base_cells: Sequence[Cell]
+    lab: Lab, run: RunDirectory, archive: Archive, method: Method, seed: int, base_cells: Sequence[Cell]
 ) -> tuple[Walk, tuple[Repeat, ...]]:
     """One method with one seed through the whole sequence, and what was decoded twice for the noise floor."""
     if method.component is None:
         taken = [
-            take_over(cell, row, task.name) for row, task in enumerate(lab.tasks, 1) for cell in base_cells
+            take_over(cell, row, task.name, "structural")
+            for row, task in enumerate(lab.tasks, 1)
+            for cell in base_cells
         ]
         return Walk(seed=seed, trainings=(), cells=(*base_cells, *taken), transfer=None, swap=None), ()
     isolated = method.schedule == "isolated"
     cells, trainings = list(base_cells), list[Training]()
     component = build_component(method, lab.base, lab.settings)
-    for row, task in enumerate(lab.tasks, start=1):
+    for task in lab.tasks:
         training = train_task(lab, run, method, component, task, seed)
-        row_cells = evaluate_row(lab, method, component, row, seed, cells)
+        row_cells = evaluate_row(lab, archive, method, component, training, cells)
         trainings.append(write_row(lab, run, method, component, task, training, row_cells))
         cells += row_cells
     label = label_walk(lab, method, seed)
     transfer = None
     if isolated and lab.settings.measurement.transfer:
         transfer = measure_transfer(lab, run, component, method=method.name, seed=seed, label=label)
-    repeats = repeat_final_row(lab, run, method, component, seed, cells)
+    canaries = tuple[Repeat, ...]()
+    if isolated and choose_recheck(lab.settings) == "canary":
+        cells, canaries = recheck_canaries(lab, run, method, component, seed, cells, label)
+    repeats = repeat_final_row(lab, run, method, component, seed, cells) or canaries
     swap = measure_swaps(component) if isolated and len(component.names) > 1 else None
     for resident in component.names:
         component.detach(resident)
@@ -194,11 +199,6 @@ def repeat_final_row(
     return tuple(repeats)
 
 
-def name_component(method: Method, task: Task) -> str:
-    """What the component that serves a task is called on the base."""
-    return task.name if method.schedule == "isolated" else SHARED
-
-
 def train_task(
     lab: Lab, run: RunDirectory, method: Method, component: Component, task: Task, seed: int
 ) -> Training:
@@ -217,13 +217,15 @@ def train_task(
         log = fit(
             component,
             name,
-            lab.encoded[task.name].rows,
+            lab.encoded[task.name],
             lab.settings.training,
             learning_rate=learning_rate,
             seed=seed,
             pad_id=lab.base.tokenizer.pad_token_id,
             device=lab.base.device,
-            report=watch(lab.progress, f"{label}: train {task.name}"),
+            store=lab.store,
+            progress=lab.progress,
+            label=f"{label}: train {task.name}",
         )
     component.deactivate()
     after = fingerprint_model(lab.base.model)
@@ -271,45 +273,11 @@ def describe_fit(
         base_fingerprint_before=fingerprints[0],
         base_fingerprint_after=fingerprints[1],
         base_dropout=lab.settings.training.base_dropout,
+        precision=log.precision,
+        passes=log.passes,
+        batch_tokens=log.batch_tokens,
+        states=None if log.states is None else asdict(log.states),
     )
-
-
-def label_walk(lab: Lab, method: Method, seed: int) -> str:
-    """How a method with a seed is called while it runs."""
-    return method.name if len(lab.settings.seeds) == 1 else f"{method.name} (seed {seed})"
-
-
-def evaluate_row(
-    lab: Lab, method: Method, component: Component, row: int, seed: int, cells: Sequence[Cell]
-) -> list[Cell]:
-    """Row ``row`` of R: every task after training through the row's task.
-
-    Isolated tasks of the future have no component yet, so the base's cells are taken over. Isolated tasks of
-    the past are decoded again with their own component, which must give the same predictions.
-    """
-    through = lab.tasks[row - 1].name
-    label = label_walk(lab, method, seed)
-    row_cells: list[Cell] = []
-    for index, task in enumerate(lab.tasks, start=1):
-        if method.schedule == "isolated" and index > row:
-            of_base = [cell for cell in cells if cell.row == 0 and cell.task == task.name]
-            row_cells += [take_over(cell, row, through) for cell in of_base]
-            continue
-        component.activate(name_component(method, task))
-        comparable = method.schedule == "isolated" and index < row
-        earlier = [cell for cell in cells if cell.row == index] if comparable else []
-        row_cells += decode_task(
-            lab,
-            task,
-            row=row,
-            through=through,
-            label=label,
-            folder=f"methods/{method.name}/seed-{seed}/{through}",
-            component=component,
-            earlier=earlier,
-        )
-    component.deactivate()
-    return row_cells
 
 
 def write_row(

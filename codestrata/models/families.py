@@ -6,10 +6,11 @@ What this does not do: decide where new blocks go (``components.layers``), or lo
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from codestrata.errors import ModelError
@@ -26,7 +27,8 @@ class Family:
     ``carried_arguments`` are the positions, in a block's call, of the arguments that the block before it
     returned, in order. ``position_bias`` names the module that only the first block of a stack owns,
     ``position_bias_flag`` the attribute that says so; ``cache_index`` is the attribute that numbers an
-    attention in the cache.
+    attention in the cache. ``final_norm`` is the attribute, beside a stack's list of blocks, of the norm
+    after the last one.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Family:
     output_projections: tuple[str, ...]
     carried_arguments: tuple[int, ...]
     cache_index: str
+    final_norm: str
     position_bias: str | None = None
     position_bias_flag: str | None = None
 
@@ -56,6 +59,7 @@ FAMILIES: tuple[Family, ...] = (
         # (hidden states, mask, position bias, encoder states, encoder mask, cross position bias)
         carried_arguments=(0, 2, 5),
         cache_index="layer_idx",
+        final_norm="final_layer_norm",
         position_bias="relative_attention_bias",
         position_bias_flag="has_relative_attention_bias",
     ),
@@ -87,6 +91,35 @@ def list_stacks(model: nn.Module) -> dict[str, list[str]]:
             continue
         stacks[stack] = [f"{path}.{name}" for name, _ in blocks.named_children()]
     return stacks
+
+
+def list_running_blocks(model: nn.Module, stack: str) -> list[nn.Module]:
+    """The blocks of a stack that run one after another: the base's, and those of the active component.
+
+    A wrapper in a block's place says by a method ``list_blocks`` what runs there.
+    """
+    running: list[nn.Module] = []
+    for block in model.get_submodule(find_family(model).stacks[stack]).children():
+        unfold: Callable[[], list[nn.Module]] | None = getattr(block, "list_blocks", None)
+        running += [block] if unfold is None else unfold()
+    return running
+
+
+def find_weight(linear: nn.Module) -> torch.Tensor | None:
+    """The matrix by which a linear map multiplies, active LoRA included; ``None`` where only a call tells."""
+    if type(linear) is nn.Linear:
+        return linear.weight if linear.bias is None else None
+    from peft.tuners.lora import Linear
+
+    base = linear.base_layer if type(linear) is Linear else None
+    if type(linear) is not Linear or type(base) is not nn.Linear or base.bias is not None:
+        return None
+    adapters = [name for name in linear.active_adapters if name in linear.lora_A]
+    if linear.merged or any(name in linear.lora_variant or linear.lora_bias[name] for name in adapters):
+        return None
+    if linear.disable_adapters:
+        return base.weight
+    return sum((linear.get_delta_weight(name) for name in adapters), start=base.weight)
 
 
 def list_lora_targets(model: nn.Module) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ deactivate it first.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -83,6 +83,15 @@ def fingerprint_model(model: nn.Module) -> str:
         tensor = group[0].tensor
         header = [sorted(slot.name for slot in group), str(tensor.dtype), list(tensor.shape)]
         digest.update(json.dumps(header).encode())
+        digest.update(_view_bytes(tensor))
+    return digest.hexdigest()
+
+
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over a component's tensors, as 64 hexadecimal digits: name, dtype, shape, bytes, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(_view_bytes(tensor))
     return digest.hexdigest()
 

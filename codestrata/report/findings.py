@@ -268,19 +268,33 @@ def describe_noise_floor(results: Results) -> Finding:
 
 
 def find_isolation(results: Results) -> Iterator[Finding]:
-    """How often old tasks were decoded again and the base was hashed, and what came out."""
-    found = results["isolation"]
+    """What shows that components stayed apart: cells decoded again or taken over, and the base's hash."""
+    yield from (Finding(build_pointer("isolation"), text) for text in list_proofs(results["isolation"]))
+
+
+def list_proofs(found: Entry) -> Iterator[str]:
+    """Proofs of isolation with their counts: by decoding first, then by bytes."""
     if found["rechecked_cells"]:
-        yield Finding(
-            build_pointer("isolation"),
-            f"Isolation: {found['rechecked_cells']} cells of older tasks were decoded again after later "
-            f"training; {found['identical_cells']} gave the same predictions to the last character.",
+        yield (
+            f"Isolation by decoding: {found['rechecked_cells']} cells of older tasks were decoded again "
+            f"after later training; {found['identical_cells']} gave the same predictions to the last "
+            "character."
+        )
+    if found["canary_cells"]:
+        yield (
+            f"Isolation by decoding: {found['canary_predictions']} predictions, canaries of "
+            f"{found['canary_cells']} cells of older tasks, were decoded again after the last training; in "
+            f"{found['identical_canary_cells']} cells they were the same to the last character."
+        )
+    if found["taken_over_cells"]:
+        yield (
+            f"Isolation by bytes: {found['taken_over_cells']} cells were taken over and not decoded, as base "
+            "and component had the fingerprints with which they were decoded before."
         )
     if found["trainings"]:
-        yield Finding(
-            build_pointer("isolation"),
+        yield (
             f"The frozen base kept its fingerprint in {found['base_unchanged']} of {found['trainings']} "
-            "trainings.",
+            "trainings."
         )
 
 

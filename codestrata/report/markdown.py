@@ -122,7 +122,10 @@ def explain_comparison(results: Results) -> Iterator[str]:
     yield (
         "Forgetting is F = mean over earlier tasks of (best score since its own training - final score), in "
         "the metric's unit. *structural* marks what the schedule alone decides: with a component per task, "
-        "training a later task cannot touch an earlier one. Such cells are proven, not found."
+        "training a later task cannot touch an earlier one. Such cells are proven, not found. In R, *again* "
+        "marks an older task's cell that was decoded again, and *same bytes* one that was taken over, as "
+        "base and component had the fingerprints with which it was decoded; of *canary* ones some answers "
+        "were decoded again besides. *same* and *DIFFERENT* say what came out."
     )
     metric = results["headline_metric"]
     found = [method["continual"][metric]["forgetting"] for method in results["methods"]]

@@ -15,11 +15,18 @@ Results = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 """split -> task -> metric -> a score."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of the results that is read here: the one that ``results.tree`` writes."""
 MISSING = "-"
 COLUMNS_ABREAST = 3
 """Scores with intervals that fit into one line of a terminal, beside a name."""
+ORIGIN_MARKS = {
+    "structural": "structural",
+    "rechecked": "again",
+    "canary": "canary",
+    "taken-over": "same bytes",
+}
+"""Origin of a cell -> its mark in R; what was decoded for the first time has none."""
 VERDICTS = {"above": "above", "not above": "NOT above", "cannot tell": "cannot tell"}
 
 
@@ -310,8 +317,9 @@ def write_costs(method: Mapping[str, Any]) -> tuple[str, ...]:
 def build_matrix_table(results: Results, method: Mapping[str, Any]) -> Table:
     """R of a method, controls below; over several seeds the mean of every entry with its range.
 
-    ``structural`` entries follow from the schedule; ``again`` ones belong to an older task that was decoded
-    again.
+    ``structural`` entries follow from the schedule. Others belong to an older task: ``again`` ones were
+    decoded again, ``same bytes`` ones taken over as base and component had the same bytes, and of ``canary``
+    ones some answers were decoded again besides.
     """
     check_version(results)
     metric, tasks, entries = results["headline_metric"], list_task_names(results), method["seeds"]
@@ -374,12 +382,12 @@ def write_matrix_entry(cells: Sequence[Mapping[str, Any] | None], metric: str) -
     present = [cell for cell in cells if cell is not None]
     if text == MISSING or not present:
         return MISSING
-    if all(cell["origin"] == "structural" for cell in present):
-        return f"{text} (structural)"
-    if any(cell["origin"] != "rechecked" for cell in present):
+    origins = {cell["origin"] for cell in present}
+    mark = ORIGIN_MARKS.get(next(iter(origins))) if len(origins) == 1 else None
+    if mark is None:
         return text
-    same = all(cell["identical_predictions"] for cell in present)
-    return f"{text} (again, {'same' if same else 'DIFFERENT'})"
+    looked = [cell["identical_predictions"] for cell in present if cell["decoded_again"]]
+    return f"{text} ({mark}{', same' if looked and all(looked) else ', DIFFERENT' if looked else ''})"
 
 
 def write_mean(scores: Sequence[Mapping[str, Any] | None]) -> str:

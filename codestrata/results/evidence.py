@@ -11,6 +11,11 @@ from codestrata.report.pointers import build_pointer, read_pointer
 
 Tree = Mapping[str, Any]
 
+DECODED_AGAIN = ("rechecked", "canary")
+"""Origins of cells that were decoded again, as a whole or in part."""
+TAKEN_OVER = ("taken-over", "canary")
+"""Origins of cells that stand on the proof that the bytes are the same."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
@@ -53,17 +58,39 @@ def find_forgetting(tree: Tree, metric: str, method: str) -> Evidence:
 
 
 def find_rechecks(tree: Tree, method: str) -> tuple[Evidence, int]:
-    """The share of an isolated method's cells that came out the same when decoded again; their number."""
+    """The share of an isolated method's cells that came out the same when decoded again; their number.
+
+    Cells of which canaries alone were decoded again count with the others.
+    """
     about = f"share of the older tasks' cells of {method} that came out the same when decoded again"
-    place = find_method(tree, method)
-    if place is None or tree["methods"][place]["schedule"] != "isolated":
+    place, cells = list_isolated_cells(tree, method)
+    if place is None:
         return miss(about, "this run has no such method with a component per task"), 0
-    cells = [cell for entry in tree["methods"][place]["seeds"] for cell in entry["cells"]]
-    again = [cell["identical_predictions"] for cell in cells if cell["origin"] == "rechecked"]
+    again = [cell["identical_predictions"] for cell in cells if cell["origin"] in DECODED_AGAIN]
     if not again:
         return miss(about, "no older task was decoded again"), 0
     pointer = build_pointer("methods", place, "seeds")
     return Evidence(about=about, pointer=pointer, value=sum(again) / len(again)), len(again)
+
+
+def find_taken_over(tree: Tree, method: str) -> Evidence:
+    """How many cells of an isolated method were taken over, as base and component had the same bytes."""
+    about = f"older tasks' cells of {method} that were taken over with the same bytes"
+    place, cells = list_isolated_cells(tree, method)
+    if place is None:
+        return miss(about, "this run has no such method with a component per task")
+    count = sum(cell["origin"] in TAKEN_OVER and cell["trained_through"] != cell["task"] for cell in cells)
+    if not count:
+        return miss(about, "no cell was taken over")
+    return Evidence(about=about, pointer=build_pointer("methods", place, "seeds"), value=float(count))
+
+
+def list_isolated_cells(tree: Tree, method: str) -> tuple[int | None, list[Mapping[str, Any]]]:
+    """Where a method with a component per task stands, and the cells of all its seeds; else ``None``."""
+    place = find_method(tree, method)
+    if place is None or tree["methods"][place]["schedule"] != "isolated":
+        return None, []
+    return place, [cell for entry in tree["methods"][place]["seeds"] for cell in entry["cells"]]
 
 
 def find_noise(tree: Tree, metric: str, task: str | None) -> Evidence:

@@ -22,6 +22,7 @@ from codestrata.results.evidence import (
     find_forgetting,
     find_noise,
     find_rechecks,
+    find_taken_over,
     find_task,
     find_trainings,
 )
@@ -225,17 +226,22 @@ def judge_forgetting(tree: Tree, method: str) -> Claim:
     percent, bleu = (PUBLISHED[method][key] for key in ("python_forgetting_percent", "python_bleu"))
     absolute = abs(percent) / 100 * bleu
     again, count = find_rechecks(tree, method)
+    taken = find_taken_over(tree, method)
     lost, noise = find_forgetting(tree, METRIC, method), find_noise(tree, METRIC, find_task(tree, "python"))
     verdict: Verdict = "cannot tell"
-    if again.value is None:
+    construction = "every task has a component of its own, so forgetting is 0 by construction"
+    if again.value is None and taken.value is None:
         reason = f"nothing shows it here: {again.reason}"
+    elif again.value is None:
+        verdict = "does not survive"
+        reason = f"{construction}: in all {taken.value:.0f} later cells base and component kept their bytes"
     elif again.value < 1:
         reason = f"isolation is not shown here: {again.value:.1%} of {count} cells decoded again are the same"
     else:
         verdict = "does not survive"
         reason = (
-            f"every task has a component of its own, so forgetting is 0 by construction: {count} of {count} "
-            "cells that were decoded again gave the same answers to the last character"
+            f"{construction}: {count} of {count} cells that were decoded again gave the same answers to the "
+            "last character"
         )
     size = f"the published {percent:.2f} % are {absolute:.4f} in BLEU"
     if noise.value is None:
@@ -249,7 +255,7 @@ def judge_forgetting(tree: Tree, method: str) -> Claim:
         published=f"{NAMES[method]} forgets {percent:.2f} % of Python after JavaScript",
         verdict=verdict,
         reason=f"{reason}; {size}",
-        measured=(lost, again, noise),
+        measured=(lost, again, *([] if taken.value is None else [taken]), noise),
     )
 
 

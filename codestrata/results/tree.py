@@ -15,6 +15,7 @@ from codestrata.report.tables import SCHEMA_VERSION
 from codestrata.results.estimates import estimate_continual, estimate_final, estimate_score
 from codestrata.results.founding import judge_founding
 from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
+from codestrata.results.rechecks import choose_recheck, describe_isolation
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
 from codestrata.settings import fingerprint, to_tree
 
@@ -43,7 +44,7 @@ def describe_run(measured: Measured) -> dict[str, Any]:
         "comparisons": compare_methods(measured, headline),
         "control_comparisons": with_controls,
         "above_controls": judge_controls(with_controls),
-        "isolation": describe_isolation(measured.methods),
+        "isolation": describe_isolation(measured.methods, choose_recheck(measured.settings)),
         "noise_floor": describe_noise(measured.repeats, headline),
     }
     return {**tree, "founding": judge_founding(tree)}
@@ -81,20 +82,6 @@ def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
             for name in scored
         },
         "seeds": [describe_walk(walk, measured, isolated=entry.is_isolated) for walk in entry.walks],
-    }
-
-
-def describe_isolation(methods: Sequence[MethodWalks]) -> dict[str, int]:
-    """How often old tasks were decoded again and the base was hashed, and how often nothing had changed."""
-    walks = [walk for entry in methods for walk in entry.walks]
-    rechecked = [cell for walk in walks for cell in walk.cells if cell.origin == "rechecked"]
-    trainings = [training for walk in walks for training in walk.trainings]
-    kept = [t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings]
-    return {
-        "rechecked_cells": len(rechecked),
-        "identical_cells": sum(bool(cell.identical) for cell in rechecked),
-        "trainings": len(trainings),
-        "base_unchanged": sum(kept),
     }
 
 
@@ -207,7 +194,9 @@ def describe_cell(cell: Cell) -> dict[str, Any]:
         "task": cell.task,
         "split": cell.split,
         "origin": cell.origin,
+        "decoded_again": cell.decoded_again,
         "identical_predictions": cell.identical,
+        "component_fingerprint": cell.component_fingerprint,
         "unfinished": sum(not prediction.finished for prediction in cell.predictions),
         "folder": cell.folder,
         "scores": {found.metric: estimate_score(found) for found in cell.scores},

@@ -207,6 +207,24 @@ def test_deleting_the_active_adapter_chooses_one_for_all_places(build_tiny_t5):
     assert model.active_adapters == []
 
 
+def test_wrappers_name_the_blocks_that_run(build_tiny_t5):
+    base = build_tiny_t5()
+    own = list(base.decoder.block)
+    model = get_peft_model(base, LayersConfig(placement="decoder-top", blocks=2))
+    model.add_adapter("deep", LayersConfig(placement="interleaved:1"))
+    wrappers = list(base.decoder.block)
+
+    def name():
+        return [wrapper.list_blocks() for wrapper in wrappers]
+
+    top = wrappers[1].layers_blocks["default"]
+    assert name() == [[own[0]], [own[1], top[0], top[1]]]
+    model.set_adapter("deep")
+    assert name() == [[own[n], wrappers[n].layers_blocks["deep"][0]] for n in range(2)]
+    with model.disable_adapter():
+        assert name() == [[own[0]], [own[1]]]
+
+
 def test_what_new_blocks_cannot_do(tiny_t5):
     model = get_peft_model(tiny_t5, LayersConfig(placement="both"))
     with pytest.raises(NotImplementedError, match="cannot be merged"):

@@ -1,14 +1,17 @@
+import copy
 import random
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from codestrata.engine import generation
 from codestrata.data.batches import encode_texts
 from codestrata.data.kata.problems import build_example as build_kata_example
 from codestrata.data.kata.problems import choose_problems
+from codestrata.engine import generation
+from codestrata.engine.decoding import can_decode
 from codestrata.engine.generation import Completion, build_completion, generate, rank_completions
+from codestrata.engine.precision import has_bf16
 from codestrata.models.pocket import build_tokenizer
 from codestrata.settings import DecodingSettings
 
@@ -130,13 +133,21 @@ def test_dropout_is_off_whatever_mode_the_model_was_in(ask, model, prompts):
 
 
 @pytest.fixture
-def batches(model, monkeypatch):
-    """The input ids and masks of every batch that is decoded."""
+def formats():
+    """The number format of every batch that transformers decodes."""
+    return []
+
+
+@pytest.fixture
+def batches(model, monkeypatch, formats):
+    """The input ids and masks of every batch that transformers decodes."""
     seen = []
     decode = model.generate
 
     def spy(**arguments):
         seen.append((arguments["input_ids"], arguments["attention_mask"]))
+        autocast = torch.is_autocast_enabled("cpu")
+        formats.append(torch.get_autocast_dtype("cpu") if autocast else torch.float32)
         return decode(**arguments)
 
     monkeypatch.setattr(model, "generate", spy)
@@ -145,7 +156,7 @@ def batches(model, monkeypatch):
 
 def test_batches_are_cut_from_prompts_sorted_by_length(ask, batches, tokenizer, prompts):
     reports = []
-    ask(prompts, report=reports.append)
+    ask(prompts, beams=2, report=reports.append)
     lengths = [int(length) for _, mask in batches for length in mask.sum(1)]
     assert lengths == sorted(map(len, encode_texts(prompts, tokenizer)))
     assert [len(ids) for ids, _ in batches] == [5, 5, 2]
@@ -158,7 +169,7 @@ def test_batches_are_cut_from_prompts_sorted_by_length(ask, batches, tokenizer, 
 def test_batch_composition_depends_on_prompts_and_settings_alone(ask, batches, prompts):
     for seed in (1, 2):
         torch.manual_seed(seed)
-        ask(prompts)
+        ask(prompts, beams=2)
     first, second = batches[:3], batches[3:]
     assert all(torch.equal(one[0], other[0]) for one, other in zip(first, second, strict=True))
 
@@ -168,9 +179,78 @@ def test_padding_does_not_change_greedy_answers(ask, prompts):
 
 
 def test_long_prompts_are_cut(ask, batches, prompts, tokenizer):
-    ask(prompts, max_prompt_tokens=6)
+    ask(prompts, max_prompt_tokens=6, beams=2)
     shown = [row[mask == 1].tolist() for ids, masks in batches for row, mask in zip(ids, masks, strict=True)]
     assert sorted(shown) == sorted(ids[:6] for ids in encode_texts(prompts, tokenizer))
+
+
+def test_long_prompts_are_cut_before_greedy_decoding(ask, prompts, model, tokenizer, monkeypatch):
+    shown = []
+
+    def answer(model, rows, **values):
+        shown.extend(rows)
+        return [[1] for _ in rows]
+
+    monkeypatch.setattr(generation, "decode_greedily", answer)
+    ask(prompts, max_prompt_tokens=6)
+    assert shown == [ids[:6] for ids in encode_texts(prompts, tokenizer)]
+
+
+@pytest.mark.parametrize(
+    ("values", "by_transformers"),
+    [({}, False), ({"temperature": 1.0}, True), ({"beams": 2}, True), ({"no_repeat_ngram": 2}, True)],
+)
+def test_only_plain_greedy_answers_are_decoded_here(values, by_transformers, ask, prompts, batches):
+    ask(prompts, **values)
+    assert bool(batches) == by_transformers
+
+
+@pytest.mark.parametrize(
+    "rule", [{"repetition_penalty": 5.0}, {"suppress_tokens": [7]}, {"min_new_tokens": 9}]
+)
+def test_a_model_with_rules_of_its_own_is_left_to_transformers(
+    rule, ask, model, prompts, batches, monkeypatch
+):
+    expected = ask(prompts)
+    for name, value in rule.items():
+        monkeypatch.setattr(model.generation_config, name, value)
+    assert not batches
+    ask(prompts)
+    assert batches
+    monkeypatch.undo()
+    assert ask(prompts) == expected
+
+
+def test_a_model_in_another_format_than_fp32_is_left_to_transformers(model, prompts, ask):
+    lowered = copy.deepcopy(model).to(torch.bfloat16)
+    assert can_decode(model)
+    assert not can_decode(lowered)
+    assert len(ask(prompts, model=lowered)) == len(prompts)
+
+
+def test_watchers_hear_of_greedy_answers_as_they_end(ask, prompts):
+    reports = []
+    ask(prompts, report=reports.append)
+    assert reports == sorted(set(reports))
+    assert reports[-1] == len(prompts)
+    assert len(reports) > 2
+
+
+def test_precision_reaches_both_ways_of_decoding(ask, prompts, batches, formats, monkeypatch):
+    ask(prompts[:2], beams=2)
+    ask(prompts[:2], beams=2, precision="bf16")
+    assert formats == [torch.float32, torch.bfloat16]
+    chosen = []
+    own = generation.decode_greedily
+
+    def spy(*arguments, **values):
+        chosen.append(values["precision"])
+        return own(*arguments, **values)
+
+    monkeypatch.setattr(generation, "decode_greedily", spy)
+    answers = {name: ask(prompts[:2], precision=name) for name in ("fp32", "bf16", "auto")}
+    assert chosen == ["fp32", "bf16", "bf16" if has_bf16(CPU) else "fp32"]
+    assert answers["auto"] == answers[chosen[-1]]
 
 
 def test_the_length_limit_counts_answers_without_the_start_token(ask, prompts):

@@ -58,7 +58,7 @@ def fit_again(component, name, lab, method, task):
     fit(
         component,
         name,
-        lab.encoded[task].rows,
+        lab.encoded[task],
         lab.settings.training,
         learning_rate=choose_learning_rate(METHODS[method], lab.settings),
         seed=0,
@@ -290,20 +290,20 @@ def test_every_component_says_what_it_is(tiny_run, results):
         assert about["scores"][0] == {"split": "test", **values}
 
 
-def test_a_run_repeats_itself_to_the_byte(tiny_run, tiny_settings, results, tmp_path):
-    again = run_experiment(tiny_settings, root=tmp_path)
+def test_a_run_repeats_itself_to_the_byte(quick_run, quick_settings, tmp_path):
+    again = run_experiment(quick_settings, root=tmp_path)
     names = [
-        name for name in list_files(tiny_run.path) if name.endswith(("predictions.jsonl", "scores.jsonl"))
+        name for name in list_files(quick_run.path) if name.endswith(("predictions.jsonl", "scores.jsonl"))
     ]
     assert len(names) == 28
     for name in [
         *names,
-        "lora_python/adapter_model.safetensors",
-        "full_javascript/adapter_model.safetensors",
+        "lora_early/adapter_model.safetensors",
+        "full_late/adapter_model.safetensors",
     ]:
-        assert (again.path / name).read_bytes() == (tiny_run.path / name).read_bytes(), name
-    repeated = again.read_results()
-    for first, second in zip(results["methods"], repeated["methods"], strict=True):
+        assert (again.path / name).read_bytes() == (quick_run.path / name).read_bytes(), name
+    pairs = zip(quick_run.read_results()["methods"], again.read_results()["methods"], strict=True)
+    for first, second in pairs:
         assert first["seeds"][0]["R"] == second["seeds"][0]["R"]
         assert first["seeds"][0]["continual"] == second["seeds"][0]["continual"]
         assert first["seeds"][0]["cells"] == second["seeds"][0]["cells"]

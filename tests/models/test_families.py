@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
@@ -9,8 +10,10 @@ from codestrata.errors import ModelError
 from codestrata.models.families import (
     copy_block,
     find_family,
+    find_weight,
     list_lora_targets,
     list_output_projections,
+    list_running_blocks,
     list_stacks,
 )
 
@@ -74,3 +77,45 @@ def test_arguments_carried_from_block_to_block(tiny_t5):
     family = find_family(tiny_t5)
     carried = family.carry(("h", "mask", None, "states", "states mask", None), ("h2", "bias", "cross bias"))
     assert carried == ("h2", "mask", "bias", "states", "states mask", "cross bias")
+
+
+def test_blocks_that_run_are_those_of_the_base_and_what_wrappers_name(build_tiny_t5):
+    model = build_tiny_t5(num_decoder_layers=3)
+    encoder, decoder = list(model.encoder.block), list(model.decoder.block)
+    assert list_running_blocks(model, "encoder") == encoder
+    assert list_running_blocks(model, "decoder") == decoder
+    wrapper, new = nn.Identity(), nn.Identity()
+    wrapper.list_blocks = lambda: [decoder[1], new]
+    model.decoder.block[1] = wrapper
+    assert list_running_blocks(model, "decoder") == [decoder[0], decoder[1], new, decoder[2]]
+    assert list_running_blocks(model, "encoder") == encoder
+
+
+def test_the_weight_of_a_linear_map():
+    plain = nn.Linear(3, 2, bias=False)
+    assert find_weight(plain) is plain.weight
+    assert find_weight(nn.Linear(3, 2)) is None
+    assert find_weight(nn.Bilinear(3, 3, 2)) is None
+
+
+@pytest.mark.parametrize(
+    ("values", "known"),
+    [({}, True), ({"use_dora": True}, False), ({"lora_bias": True, "bias": "none"}, False)],
+)
+def test_the_weight_of_a_linear_map_with_lora(values, known):
+    torch.manual_seed(0)
+    config = LoraConfig(r=2, lora_alpha=6, target_modules=["0"], init_lora_weights=False, **values)
+    own_bias = "lora_bias" in values
+    model = get_peft_model(nn.Sequential(nn.Linear(3, 4, bias=own_bias)), config).eval()
+    linear = model.base_model.model[0]
+    hidden = torch.randn(5, 3)
+    weight = find_weight(linear)
+    if not known:
+        assert weight is None
+        return
+    assert torch.allclose(hidden @ weight.T, linear(hidden), atol=1e-6)
+    assert not torch.allclose(weight, linear.base_layer.weight)
+    with model.disable_adapter():
+        assert find_weight(linear) is linear.base_layer.weight
+    model.base_model.merge_adapter()
+    assert find_weight(linear) is None

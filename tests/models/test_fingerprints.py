@@ -6,7 +6,13 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from codestrata.models.fingerprints import canonical_name, fingerprint_model, group_tied, list_slots
+from codestrata.models.fingerprints import (
+    canonical_name,
+    fingerprint_model,
+    fingerprint_tensors,
+    group_tied,
+    list_slots,
+)
 
 
 @pytest.mark.parametrize(
@@ -87,3 +93,27 @@ def test_buffers_count_where_checkpoints_hold_them():
 
     assert fingerprint_model(build(True, 1.0)) != fingerprint_model(build(True, 2.0))
     assert fingerprint_model(build(False, 1.0)) == fingerprint_model(build(False, 2.0))
+
+
+def test_tensors_are_hashed_by_name_dtype_shape_and_bytes():
+    values = {"b": torch.tensor([3.0]), "a": torch.tensor([[1.0, 2.0]])}
+    expected = hashlib.sha256()
+    for name, shape, numbers in (("a", [1, 2], [1.0, 2.0]), ("b", [1], [3.0])):
+        expected.update(json.dumps([name, "torch.float32", shape]).encode())
+        expected.update(torch.tensor(numbers).numpy().tobytes())
+    assert fingerprint_tensors(values) == expected.hexdigest()
+    assert fingerprint_tensors(dict(reversed(values.items()))) == expected.hexdigest()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": torch.tensor([1.0, 2.5])},
+        {"c": torch.tensor([1.0, 2.0])},
+        {"a": torch.tensor([[1.0, 2.0]])},
+        {"a": torch.tensor([1.0, 2.0], dtype=torch.float64)},
+        {},
+    ],
+)
+def test_other_tensors_have_another_fingerprint(other):
+    assert fingerprint_tensors(other) != fingerprint_tensors({"a": torch.tensor([1.0, 2.0])})

@@ -43,7 +43,9 @@ class TreeMaker:
             "task": task,
             "split": split,
             "origin": origin,
+            "decoded_again": COUNTS[split] if origin == "rechecked" else 0,
             "identical_predictions": True if origin == "rechecked" else None,
+            "component_fingerprint": "d" * 64 if folder.startswith("methods/") else None,
             "unfinished": 0,
             "folder": folder,
             "scores": {metric: self.make_score(metric, split) for metric in METRICS},
@@ -60,7 +62,7 @@ class TreeMaker:
                 kind = "decoded" if schedule == "sequential" or index == row else "rechecked"
                 if name == "base" or (schedule == "isolated" and index > row):
                     kind = "structural"
-                folder = f"methods/{name}/seed-0/{through}"
+                folder = "base" if kind == "structural" else f"methods/{name}/seed-0/{through}"
                 cells += [self.make_cell(row, task, split, kind, folder) for split in COUNTS]
         own = [] if METHODS[name][0] is None else [make_training(name, task) for task in TASKS]
         shared = schedule == "sequential" or name == "base"
@@ -296,7 +298,7 @@ def make_results():
     against = make_control_comparisons()
     packages = {"codestrata": "0.1.0", "torch": "2.13.0"}
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "run": "made-1",
         "settings": {"preset": "pocket", "seeds": [0], "base": {"weights": "trained"}},
         "settings_fingerprint": "c" * 64,
@@ -318,7 +320,17 @@ def make_results():
         "comparisons": make_comparisons(),
         "control_comparisons": against,
         "above_controls": judge(against),
-        "isolation": {"rechecked_cells": 4, "identical_cells": 4, "trainings": 6, "base_unchanged": 6},
+        "isolation": {
+            "recheck": "full",
+            "rechecked_cells": 4,
+            "identical_cells": 4,
+            "canary_cells": 0,
+            "canary_predictions": 0,
+            "identical_canary_cells": 0,
+            "taken_over_cells": 0,
+            "trainings": 6,
+            "base_unchanged": 6,
+        },
         "noise_floor": make_noise(maker),
         "founding": None,
         "environment": {

@@ -253,12 +253,30 @@ def test_the_noise_floor_is_said_or_why_there_is_none(results):
 
 def test_isolation_is_counted(results):
     isolation, fingerprints = find_texts(results, "/isolation")
-    assert "Isolation: 4 cells of older tasks were decoded again after later training; 4 gave" in isolation
+    assert isolation == (
+        "Isolation by decoding: 4 cells of older tasks were decoded again after later training; 4 gave the "
+        "same predictions to the last character."
+    )
     assert fingerprints == "The frozen base kept its fingerprint in 6 of 6 trainings."
     results["isolation"] |= {"identical_cells": 3, "base_unchanged": 5}
     isolation, fingerprints = find_texts(results, "/isolation")
     assert "4 cells of older tasks were decoded again after later training; 3 gave the same" in isolation
     assert "in 5 of 6 trainings" in fingerprints
+
+
+def test_what_bytes_show_is_told_apart_from_what_decoding_shows(results):
+    results["isolation"] |= {"recheck": "canary", "rechecked_cells": 0, "identical_cells": 0}
+    results["isolation"] |= {"canary_cells": 3, "canary_predictions": 96, "identical_canary_cells": 2}
+    results["isolation"] |= {"taken_over_cells": 12}
+    decoding, bytes_alone, _ = find_texts(results, "/isolation")
+    assert decoding == (
+        "Isolation by decoding: 96 predictions, canaries of 3 cells of older tasks, were decoded again after "
+        "the last training; in 2 cells they were the same to the last character."
+    )
+    assert bytes_alone == (
+        "Isolation by bytes: 12 cells were taken over and not decoded, as base and component had the "
+        "fingerprints with which they were decoded before."
+    )
 
 
 def test_the_rung_is_said_or_why_no_program_ran(results):

@@ -52,9 +52,9 @@ def add_seed(results, method, shift):
 
 
 def test_another_schema_is_refused_with_the_remedy(results):
-    results["schema_version"] = 1
+    results["schema_version"] = 2
     for build in (list_summary_tables, lambda tree: build_matrix_table(tree, tree["methods"][1])):
-        with pytest.raises(RunError, match=r"schema version 1; this codestrata reads version 2"):
+        with pytest.raises(RunError, match=r"schema version 2; this codestrata reads version 3"):
             build(results)
 
 
@@ -239,6 +239,21 @@ def test_a_recheck_that_differs_is_shouted(results):
     method = find_method(results, "lora")
     find_cell(method["seeds"][0], row=2, task="python", split="test")["identical_predictions"] = False
     assert "(again, DIFFERENT)" in build_matrix_table(results, method).rows[2][1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "mark"),
+    [
+        ({"origin": "taken-over"}, "(same bytes)"),
+        ({"origin": "canary", "decoded_again": 32, "identical_predictions": True}, "(canary, same)"),
+        ({"origin": "canary", "decoded_again": 32, "identical_predictions": False}, "(canary, DIFFERENT)"),
+    ],
+)
+def test_a_cell_that_was_taken_over_says_on_what_proof(results, changes, mark):
+    method = find_method(results, "lora")
+    cell = find_cell(method["seeds"][0], row=2, task="python", split="test")
+    cell |= {"decoded_again": 0, "identical_predictions": None} | changes
+    assert build_matrix_table(results, method).rows[2][1].endswith(f"] {mark}")
 
 
 def test_a_matrix_over_several_seeds_is_mean_and_range(results):

@@ -1,18 +1,21 @@
 """Evidence has the number that stands at its pointer, or a reason."""
 
+import pytest
+
 from codestrata.results.evidence import (
     find_comparison,
     find_final,
     find_method,
     find_noise,
     find_rechecks,
+    find_taken_over,
     find_task,
     find_trainings,
 )
 
 
-def make_cell(origin, *, identical=None):
-    return {"origin": origin, "identical_predictions": identical}
+def make_cell(origin, *, identical=None, task="one"):
+    return {"origin": origin, "identical_predictions": identical, "task": task, "trained_through": "two"}
 
 
 def make_tree():
@@ -74,6 +77,23 @@ def test_rechecks_are_counted_over_all_seeds():
     tree["methods"][0]["schedule"] = "sequential"
     evidence, count = find_rechecks(tree, "lora")
     assert (evidence.value, count) == (None, 0)
+
+
+def test_canaries_are_rechecks_and_stand_on_bytes_too():
+    tree = make_tree()
+    cells = tree["methods"][0]["seeds"][0]["cells"]
+    assert find_taken_over(tree, "lora").reason == "no cell was taken over"
+    cells += [
+        make_cell("canary", identical=True),
+        make_cell("taken-over"),
+        make_cell("taken-over", task="two"),
+    ]
+    evidence, count = find_rechecks(tree, "lora")
+    assert (evidence.value, count) == (pytest.approx(2 / 3), 3)
+    taken = find_taken_over(tree, "lora")
+    assert (taken.value, taken.pointer) == (2.0, "/methods/0/seeds")  # the task's own training does not count
+    tree["methods"][0]["schedule"] = "sequential"
+    assert find_taken_over(tree, "lora").value is None
 
 
 def test_trainings_are_listed_for_every_seed():

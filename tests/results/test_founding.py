@@ -35,6 +35,7 @@ def make_score(value, margin=0.02):
 def make_cell(row, task, value, origin="decoded", *, identical=None):
     return {
         "row": row,
+        "trained_through": None if row == 0 else TASKS[row - 1],
         "task": task,
         "split": "test",
         "origin": origin,
@@ -309,6 +310,24 @@ def test_isolation_that_is_not_shown_proves_nothing():
     del cells[1]
     assert judge(tree, "lora_python_forgetting") == "cannot tell"
     tree["methods"][0]["schedule"] = "sequential"
+    assert judge(tree, "lora_python_forgetting") == "cannot tell"
+
+
+def test_bytes_alone_show_isolation_where_nothing_was_decoded_again():
+    tree = make_tree()
+    tree["methods"][0]["seeds"][0]["cells"][1] |= {"origin": "taken-over", "identical_predictions": None}
+    claim = find_claim(tree, "lora_python_forgetting")
+    assert claim["verdict"] == "does not survive"
+    assert "in all 1 later cells base and component kept their bytes" in claim["reason"]
+    assert [entry["value"] for entry in claim["measured"]][1:3] == [None, 1.0]
+
+
+def test_canaries_that_differ_show_no_isolation():
+    tree = make_tree()
+    cell = tree["methods"][0]["seeds"][0]["cells"][1]
+    cell |= {"origin": "canary", "identical_predictions": True}
+    assert judge(tree, "lora_python_forgetting") == "does not survive"
+    cell["identical_predictions"] = False
     assert judge(tree, "lora_python_forgetting") == "cannot tell"
 
 

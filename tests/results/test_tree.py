@@ -66,6 +66,10 @@ def make_training(**changes):
         "base_fingerprint_before": "a",
         "base_fingerprint_after": "a",
         "base_dropout": False,
+        "precision": "fp32",
+        "passes": 2,
+        "batch_tokens": 60,
+        "states": None,
     }
     return Training(**{**values, **changes})
 

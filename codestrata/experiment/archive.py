@@ -1,0 +1,76 @@
+"""The cells that a run has decoded, by all that decides their answers: none of R is decoded twice unasked.
+
+What this does not do: decode, or keep anything beyond the run.
+"""
+
+from dataclasses import asdict, dataclass
+
+from codestrata.contracts import Component
+from codestrata.files import hash_json
+from codestrata.lab import Lab, list_splits
+from codestrata.models.fingerprints import fingerprint_tensors
+from codestrata.records import Cell, SplitName, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A base with a component on it, by their bytes; ``None`` twice for the bare base.
+
+    The kind counts beside the component's tensors: its settings decide what they do, and are a run's own.
+    """
+
+    base: str
+    kind: str | None = None
+    component: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """All that decides the answers of a cell: where it is equal, they are.
+
+    ``data`` is the fingerprint of the split's examples. ``decoding`` is that of the decoding settings and the
+    prompt limit. ``apart`` counts the examples that are decoded before the others, in batches of their own.
+    """
+
+    model: Model
+    task: str
+    split: SplitName
+    data: str
+    decoding: str
+    apart: int = 0
+
+
+class Archive:
+    """Decoded cells of one run by their addresses."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._cells: dict[Address, Cell] = {}
+        self._data = {
+            (task.name, split): hash_json([asdict(example) for example in examples])
+            for task in lab.tasks
+            for split, examples in list_splits(task).items()
+        }
+        limit = {"max_prompt_tokens": lab.settings.training.max_prompt_tokens}
+        self._decoding = hash_json(asdict(lab.settings.decoding) | limit)
+
+    def locate(self, model: Model, task: Task, split: SplitName, *, apart: int = 0) -> Address:
+        """The address of a split's answers under the run's settings."""
+        data = self._data[task.name, split]
+        # A company of all is no company apart.
+        apart = 0 if apart == len(list_splits(task)[split]) else apart
+        return Address(
+            model=model, task=task.name, split=split, data=data, decoding=self._decoding, apart=apart
+        )
+
+    def find(self, address: Address) -> Cell | None:
+        """The cell that was decoded at this address, or ``None``."""
+        return self._cells.get(address)
+
+    def keep(self, address: Address, cell: Cell) -> None:
+        """Remember a decoded cell."""
+        self._cells[address] = cell
+
+
+def fingerprint_component(component: Component, name: str) -> str:
+    """SHA-256 over a resident component's tensors, computed now."""
+    return fingerprint_tensors(component.parameters(name))
