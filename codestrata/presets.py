@@ -25,7 +25,7 @@ def pocket() -> Tree:
         "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
         "base": {"name": "pocket"},
         "training": {
-            "steps": 260,
+            "steps": 330,
             "batch_size": 24,
             "learning_rate": 3e-3,
             "decay": "cosine",

@@ -33,6 +33,10 @@ from codestrata.settings import TrainingSettings
 BATCH_TOKENS = {"cpu": 8192}
 """Token budget where the settings leave it open; other devices take more."""
 ACCELERATOR_BATCH_TOKENS = 65536
+PASS_PRODUCTS = {"cpu": 2**29}
+"""What a forward and backward pass costs beside its products, in multiplications: a step is not cut into
+more passes where the padding saved is less. Measured on a CPU; accelerators wait longer for each pass."""
+ACCELERATOR_PASS_PRODUCTS = 2**36
 WORTHWHILE_SHARE = 0.5
 """States are kept where at least this share of the examples is used: they are computed in whole chunks."""
 
@@ -82,6 +86,17 @@ class Bench:
     precision: Chosen
     pad_id: int
     device: torch.device
+
+    @property
+    def overhead(self) -> int:
+        """What a pass costs beside its products, in tokens of this model."""
+        products = PASS_PRODUCTS.get(self.device.type, ACCELERATOR_PASS_PRODUCTS)
+        return products // sum(parameter.numel() for parameter in self.model.parameters())
+
+    @property
+    def usual_targets(self) -> float:
+        """Target tokens of an example, on average."""
+        return float(self.lengths[:, 1].mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,14 +328,14 @@ def run_steps(
 def differentiate(
     bench: Bench, numbers: Sequence[int], budget: int, accelerator: Accelerator
 ) -> tuple[Step, int]:
-    """Add the gradient of a step's mean loss per target token, in as many parts as the budget asks for.
+    """Add the gradient of a step's loss, in as many parts as budget and padding make worthwhile.
 
     An accelerator that runs out of memory halves the budget, and the step begins anew.
 
     Raises: TrainingError: one example alone does not fit.
     """
     while True:
-        cut = cut_step(bench.lengths[list(numbers)], budget)
+        cut = cut_step(bench.lengths[list(numbers)], budget, overhead=bench.overhead)
         parts = [[numbers[place] for place in part] for part in cut]
         try:
             return accumulate(bench, parts, accelerator), budget
@@ -339,21 +354,26 @@ def differentiate(
 
 
 def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accelerator) -> Step:
-    """The gradient of a step's loss, added up over its parts."""
-    targets = sum(int(bench.lengths[list(part), 1].sum()) for part in parts)
-    total, cells = 0.0, 0
+    """The gradient of a step's loss, added up over its parts.
+
+    The summed cross entropy is divided by the target tokens that as many examples have on average, not by
+    this step's own: batches are of like length, and so every token of the task weighs the same.
+    """
+    numbers = [number for part in parts for number in part]
+    divisor = bench.usual_targets * len(numbers)
+    entropy, cells = 0.0, 0
     for part in parts:
         batch = collate([bench.rows[number] for number in part], bench.pad_id)
         cells += batch["input_ids"].numel() + batch["labels"].numel()
-        loss = run_part(bench, part, batch) / targets
-        accelerator.backward(loss)
-        total += loss.item()
+        loss = run_part(bench, part, batch)
+        accelerator.backward(loss / divisor)
+        entropy += loss.item()
+    total = entropy / int(bench.lengths[numbers, 1].sum())
     if bench.retention is not None:
         penalty = bench.retention.penalise(bench.parameters)
         accelerator.backward(penalty)
         total += penalty.item()
-    tokens = sum(int(bench.lengths[list(part)].sum()) for part in parts)
-    return Step(loss=total, tokens=tokens, cells=cells, passes=len(parts))
+    return Step(loss=total, tokens=int(bench.lengths[numbers].sum()), cells=cells, passes=len(parts))
 
 
 def run_part(bench: Bench, numbers: Sequence[int], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

