@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestrata.engine.generation import generate
+from codestrata.engine.host import prepare_host
 from codestrata.errors import RunError, SettingsError, describe_unknown
 from codestrata.files import read_json
 from codestrata.methods import METHODS, build_component
@@ -69,6 +70,7 @@ def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: s
     Raises: ComponentError: the component's files are damaged or belong to another base.
     """
     settings = read_run_settings(run)
+    prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     base = load_base(settings.base, choose_device(device))
     method = METHODS[choice.method]
     last = settings.tasks[-1].name if method.schedule == "sequential" else choice.task

@@ -94,10 +94,9 @@ def open_lab(settings: Settings, progress: Progress) -> Lab:
 def choose_cache_folder(settings: CacheSettings) -> Path:
     """Where token ids and states are kept: as set, else in the user's cache folder."""
     if settings.folder is not None:
-        return Path(settings.folder)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "codestrata"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "codestrata"
+        return Path(os.path.expanduser(settings.folder))
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or usual)) / "codestrata"
 
 
 def list_splits(task: Task) -> dict[SplitName, tuple[Example, ...]]:

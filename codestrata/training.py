@@ -6,6 +6,7 @@ below the first trained module is computed once per example, where a store for i
 What this does not do: know tasks, sequences, directories or what kind of component it trains.
 """
 
+import gc
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,14 @@ from torch import nn
 from codestrata.contracts import Component, Retention
 from codestrata.data.batches import EncodedExample, collate, cut_step, measure_rows, plan_epoch
 from codestrata.engine.attention import shared_masks
+from codestrata.engine.host import seeded
 from codestrata.engine.losses import bare_head, measure_loss
 from codestrata.engine.memory import MemoryGauge
 from codestrata.engine.precision import DTYPES, Chosen, choose_precision, compute_in, lowered_weights
 from codestrata.engine.prefixes import Prefix, build_inputs, find_prefix, shortened
 from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
 from codestrata.errors import TrainingError
+from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress, Silence
 from codestrata.settings import TrainingSettings
 
@@ -83,6 +86,7 @@ class Bench:
     parameters: Mapping[str, nn.Parameter]
     retention: Retention | None
     states: KeptStates | None
+    refused: StateUse | None
     precision: Chosen
     pad_id: int
     device: torch.device
@@ -91,7 +95,7 @@ class Bench:
     def overhead(self) -> int:
         """What a pass costs beside its products, in tokens of this model."""
         products = PASS_PRODUCTS.get(self.device.type, ACCELERATOR_PASS_PRODUCTS)
-        return products // sum(parameter.numel() for parameter in self.model.parameters())
+        return products // max(1, count_parameters(self.model))
 
     @property
     def usual_targets(self) -> float:
@@ -152,45 +156,29 @@ def fit(
     progress = progress or Silence()
     started = time.perf_counter()
     memory = MemoryGauge(device)
-    lengths = measure_rows(rows)
-    steps = plan_steps(lengths, settings, seed=seed)
-    model = component.model
-    precision = choose_precision(settings.precision, device)
-    with ExitStack() as during:
-        during.enter_context(seeded(seed, device))
-        prepare_modes(component, name, base_dropout=settings.base_dropout)
-        during.callback(model.eval)
-        during.enter_context(shared_masks(model))
-        during.enter_context(lowered_weights(model, precision))
-        prefix, states, use = prepare_states(
-            model,
+    steps = plan_steps(measure_rows(rows), settings, seed=seed)
+    with (
+        seeded(seed, device),
+        set_up(
+            component,
+            name,
             rows,
             steps,
-            store,
             settings,
-            precision=precision,
-            pad_id=pad_id,
-            progress=progress,
-            label=label,
-        )
-        during.enter_context(shortened(model, prefix if states is not None else None))
-        bench = Bench(
-            model=model,
-            head=during.enter_context(bare_head(model)),
-            rows=rows,
-            lengths=lengths,
-            parameters=component.parameters(name),
             retention=retention,
-            states=states,
-            precision=precision,
+            store=store,
             pad_id=pad_id,
             device=device,
-        )
+            progress=progress,
+            label=label,
+        ) as bench,
+    ):
         done, budget = run_steps(
             bench, steps, settings, learning_rate=learning_rate, memory=memory, progress=progress, label=label
         )
-    if states is not None and use is not None:
-        use = states.describe({number for numbers in steps for number in numbers}, use.seconds)
+        use = bench.refused
+        if bench.states is not None:
+            use = bench.states.describe(list_used(steps))
     return FitLog(
         steps=len(steps),
         examples=sum(map(len, steps)),
@@ -198,7 +186,7 @@ def fit(
         padding=1 - sum(step.tokens for step in done) / sum(step.cells for step in done),
         seconds=time.perf_counter() - started,
         losses=tuple(step.loss for step in done),
-        precision=precision,
+        precision=bench.precision,
         passes=sum(step.passes for step in done),
         batch_tokens=budget,
         states=use,
@@ -208,11 +196,74 @@ def fit(
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Random draws follow from ``seed`` inside; the caller's random state comes back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def set_up(
+    component: Component,
+    name: str,
+    rows: Sequence[EncodedExample],
+    steps: Sequence[Sequence[int]],
+    settings: TrainingSettings,
+    *,
+    retention: Retention | None,
+    store: StateStore | None,
+    pad_id: int,
+    device: torch.device,
+    progress: Progress,
+    label: str,
+) -> Iterator[Bench]:
+    """The model made ready for these steps, and whole again afterwards, whatever happens inside."""
+    model = component.model
+    precision = choose_precision(settings.precision, device)
+    parameters = component.parameters(name)
+    with ExitStack() as during:
+        prepare_modes(component, name, base_dropout=settings.base_dropout)
+        during.callback(model.eval)
+        during.callback(forget_gradients, parameters)
+        during.enter_context(shared_masks(model))
+        during.enter_context(lowered_weights(model, precision))
+        prefix = find_prefix(model)
+        states: KeptStates | StateUse | None = None
+        if prefix is not None:
+            states = open_states(
+                model,
+                prefix,
+                rows,
+                steps,
+                store,
+                settings,
+                precision=precision,
+                pad_id=pad_id,
+                progress=progress,
+            )
+        if isinstance(states, KeptStates):
+            during.enter_context(states)
+            states.fill(list_used(steps), progress=progress, label=f"{label}: states of the frozen part")
+            if states.reason is not None:
+                progress.say(f"states of the frozen part are not all kept: {states.reason}")
+            during.enter_context(shortened(model, prefix))
+        yield Bench(
+            model=model,
+            head=during.enter_context(bare_head(model)),
+            rows=rows,
+            lengths=measure_rows(rows),
+            parameters=parameters,
+            retention=retention,
+            states=states if isinstance(states, KeptStates) else None,
+            refused=states if isinstance(states, StateUse) else None,
+            precision=precision,
+            pad_id=pad_id,
+            device=device,
+        )
+
+
+def forget_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Leave none behind: after a failure they would count in the next training."""
+    for parameter in parameters.values():
+        parameter.grad = None
+
+
+def list_used(steps: Sequence[Sequence[int]]) -> set[int]:
+    """The examples that the steps use."""
+    return {number for numbers in steps for number in numbers}
 
 
 def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> None:
@@ -245,8 +296,9 @@ def count_steps(examples: int, settings: TrainingSettings) -> int:
     return max(1, round(settings.epochs * math.ceil(examples / settings.batch_size)))
 
 
-def prepare_states(
+def open_states(
     model: Any,
+    prefix: Prefix,
     rows: Sequence[EncodedExample],
     steps: Sequence[Sequence[int]],
     store: StateStore | None,
@@ -255,31 +307,20 @@ def prepare_states(
     precision: Chosen,
     pad_id: int,
     progress: Progress,
-    label: str,
-) -> tuple[Prefix | None, KeptStates | None, StateUse | None]:
-    """The frozen prefix, its states of all examples that the steps use, and what became of them."""
-    prefix = find_prefix(model)
-    if prefix is None:
-        return None, None, None
-    used = {number for numbers in steps for number in numbers}
-    reason = None
+) -> KeptStates | StateUse:
+    """Where the frozen prefix's states of these examples are kept, or why they are not."""
+    used = len(list_used(steps))
     if settings.base_dropout:
-        reason = "dropout of the frozen base is on: its states differ from step to step"
-    elif store is None:
-        reason = "no store was given"
-    elif len(used) < WORTHWHILE_SHARE * len(rows):
-        reason = f"only {len(used)} of {len(rows)} examples are used"
-    if reason is not None or store is None:
-        return prefix, None, refuse_states(prefix, len(used), str(reason))
-    started = time.perf_counter()
+        return refuse_states(prefix, used, "dropout of the frozen base is on: its states are never the same")
+    if store is None:
+        return refuse_states(prefix, used, "no store was given")
+    if used < WORTHWHILE_SHARE * len(rows):
+        return refuse_states(prefix, used, f"only {used} of {len(rows)} examples are used")
     found = store.open(model, prefix, rows, precision=precision, pad_id=pad_id)
     if isinstance(found, str):
         progress.say(f"states of the frozen part are not kept: {found}")
-        return prefix, None, refuse_states(prefix, len(used), found)
-    found.fill(used, progress=progress, label=f"{label}: states of the frozen part")
-    if found.reason is not None:
-        progress.say(f"states of the frozen part are not all kept: {found.reason}")
-    return prefix, found, found.describe(used, time.perf_counter() - started)
+        return refuse_states(prefix, used, found)
+    return found
 
 
 def run_steps(
@@ -330,7 +371,7 @@ def differentiate(
 ) -> tuple[Step, int]:
     """Add the gradient of a step's loss, in as many parts as budget and padding make worthwhile.
 
-    An accelerator that runs out of memory halves the budget, and the step begins anew.
+    CUDA out of memory halves what is computed together, and the step begins anew.
 
     Raises: TrainingError: one example alone does not fit.
     """
@@ -346,11 +387,11 @@ def differentiate(
                     f"An example of {longest} tokens does not fit into the memory of {bench.device} alone: "
                     "lower training.max_prompt_tokens and training.max_target_tokens."
                 ) from error
-        for parameter in bench.parameters.values():
-            parameter.grad = None
+        forget_gradients(bench.parameters)
         if bench.device.type == "cuda":
+            gc.collect()
             torch.cuda.empty_cache()
-        budget //= 2
+        budget = min(budget, max(count_cells(bench, part) for part in parts)) // 2
 
 
 def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accelerator) -> Step:
@@ -374,6 +415,11 @@ def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accele
         accelerator.backward(penalty)
         total += penalty.item()
     return Step(loss=total, tokens=int(bench.lengths[numbers].sum()), cells=cells, passes=len(parts))
+
+
+def count_cells(bench: Bench, part: Sequence[int]) -> int:
+    """Tokens of a part with its padding."""
+    return len(part) * int(bench.lengths[list(part)].max(0).sum())
 
 
 def run_part(bench: Bench, numbers: Sequence[int], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:

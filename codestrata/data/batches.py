@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 
 from codestrata.data.tokens import Counts, Ids, TokenTable, tokenize
-from codestrata.data.tokens import encode_texts as encode_texts
 from codestrata.records import Example
 
 IGNORED = -100

@@ -36,7 +36,7 @@ Counts = npt.NDArray[np.int64]
 Report = Callable[[int], None]
 """Called with the number of texts done so far."""
 
-DAMAGE = (OSError, ValueError, OverflowError, SyntaxError, python_tokens.TokenError)
+DAMAGE = (EOFError, OSError, ValueError, OverflowError, SyntaxError, python_tokens.TokenError)
 """What numpy raises on a file that is missing, cut short or has a header that says nonsense."""
 
 

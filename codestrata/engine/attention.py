@@ -48,7 +48,8 @@ def join_once(
         known_mask: torch.Tensor = known[1]
         return known_mask
     joined = join(module, bias, mask, query, key)
-    setattr(bias, JOINED, (mask, joined))
+    if joined is not bias:  # or it would own itself, and live until garbage is collected
+        setattr(bias, JOINED, (mask, joined))
     return joined
 
 

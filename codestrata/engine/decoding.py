@@ -156,7 +156,9 @@ class Decoding:
     def _count_places(self, live: Sequence[int]) -> int:
         """How many places there may be, with prompts no longer than the live and the next waiting ones."""
         longest = max(len(self.rows[row]) for row in [self.waiting[0], *self._list_rows(live)])
-        return min(self.batch_size, len(live) + len(self.waiting), max(1, PROMPT_TOKENS_AT_ONCE // longest))
+        return min(
+            self.batch_size, len(live) + len(self.waiting), max(1, PROMPT_TOKENS_AT_ONCE // max(1, longest))
+        )
 
     def _list_rows(self, places: Sequence[int]) -> list[int]:
         return [row for place in places if (row := self.places[place]) is not None]

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
-from codestrata.data.batches import encode_texts, pad_rows
+from codestrata.data.batches import pad_rows
+from codestrata.data.tokens import encode_texts
 from codestrata.engine.decoding import can_decode, decode_greedily
+from codestrata.engine.host import seeded
 from codestrata.engine.precision import choose_precision, compute_in
 from codestrata.settings import DecodingSettings
 
@@ -78,13 +80,7 @@ def decode_by_transformers(
     order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), row))
     found: dict[int, list[int]] = {}
     precision = choose_precision(settings.precision, device)
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.inference_mode(),
-        torch.random.fork_rng(devices=devices),
-        compute_in(precision, device),
-    ):
-        torch.manual_seed(settings.seed)
+    with torch.inference_mode(), seeded(settings.seed, device), compute_in(precision, device):
         for start in range(0, len(order), settings.batch_size):
             chosen = order[start : start + settings.batch_size]
             outputs = decode_batch(model, [rows[row] for row in chosen], settings, device)

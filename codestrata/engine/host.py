@@ -1,4 +1,4 @@
-"""The process that computes: how many threads it uses, and what its C library does with freed memory.
+"""The process that computes: its threads, what its C library does with freed memory, its random draws.
 
 After every training step glibc hands large buffers back to the system, and the next step pays for getting
 them again page by page: up to half of a step's time on a CPU. Told so, it keeps them.
@@ -10,6 +10,8 @@ import ctypes
 import math
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,3 +90,16 @@ def keep_buffers() -> str:
     if largest is None or not kept or not padded:
         return "as the system has it (glibc refused)"
     return f"glibc keeps freed buffers up to {largest // 2**20} MiB"
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Random draws follow from ``seed`` inside; the caller's random state comes back afterwards."""
+    state = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            if state is not None:
+                torch.mps.set_rng_state(state)

@@ -7,19 +7,25 @@ always computed whole. So what is stored is a function of the entry's key alone,
     <folder>/states/<key>/states.bin     the states of chunk 0, chunk 1, ...; rows without padding
     <folder>/states/<key>/chunks.json    which chunks are there, with the CRC-32 of each
 
-What this does not do: know what a prefix is (``prefixes``), or keep states on another device than the CPU.
+What this does not do: know what a prefix is (``prefixes``), or when keeping states pays (``training``).
 """
 
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None  # type: ignore[assignment]
 
 from codestrata.data.batches import EncodedExample, collate, measure_rows
 from codestrata.engine.precision import DTYPES, Chosen, compute_in
@@ -35,6 +41,8 @@ CHUNK_TOKENS = 8192
 RESERVE_MIB = 1024
 """Disk that is left free."""
 STATES_FILE, CHUNKS_FILE = "states.bin", "chunks.json"
+BOOKKEEPING = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+"""What a model's configuration says without deciding what it computes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +82,7 @@ class StateStore:
         """The entry for these examples, empty or not; or why there can be none."""
         if self.folder is None or self.settings.states_mib is None:
             return "cache.states_mib is off"
-        lengths = measure_rows(rows)
-        layout = lay_out(lengths, prefix, width=model.config.d_model)
+        layout = lay_out(measure_rows(rows), prefix, width=model.config.d_model)
         dtype = DTYPES[self.settings.states_dtype]
         key = hash_json(
             {
@@ -84,6 +91,7 @@ class StateStore:
                 "prefix": [prefix.encoder, prefix.decoder],
                 "rows": fingerprint_rows(rows),
                 "states": self.settings.states_dtype,
+                "model": describe_function(model),
                 "arithmetic": describe_arithmetic(model.device, precision),
             }
         )
@@ -92,15 +100,14 @@ class StateStore:
         limit = self.settings.states_mib * 2**20
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            present = (folder / STATES_FILE).stat().st_size if (folder / STATES_FILE).exists() else 0
+            os.utime(folder)
             kept = min(wanted, limit)
             make_room(self.folder / "states", keep=folder, limit=limit - kept)
-            missing = kept - present + RESERVE_MIB * 2**20 - shutil.disk_usage(folder).free
+            missing = kept - measure_disk(folder) + RESERVE_MIB * 2**20 - shutil.disk_usage(folder).free
         except OSError as error:
             return f"{self.folder} cannot be used: {error.strerror}"
         if missing > 0:
             return f"{self.folder} has too little free disk: {missing // 2**20 + 1} MiB more are needed"
-        os.utime(folder)
         return KeptStates(
             folder=folder,
             layout=layout,
@@ -138,6 +145,8 @@ class Layout:
 def lay_out(lengths: np.ndarray, prefix: Prefix, *, width: int) -> Layout:
     """The layout for examples of these (prompt, target) lengths: chunks of like length, shortest first."""
     lengths = lengths.copy()
+    if prefix.decoder is None:
+        lengths[:, 1] = 0
     order = np.lexsort((np.arange(len(lengths)), lengths[:, 0], lengths[:, 1]))
     chunks, first, longest = [], 0, np.zeros(2, dtype=np.int64)
     for place, row in enumerate(order):
@@ -146,8 +155,6 @@ def lay_out(lengths: np.ndarray, prefix: Prefix, *, width: int) -> Layout:
             chunks.append(order[first:place])
             first, longest = place, lengths[row]
     chunks.append(order[first:])
-    if prefix.decoder is None:
-        lengths[:, 1] = 0
     sizes = lengths.sum(1) * width
     places = np.empty(len(lengths), dtype=np.int64)
     places[order] = np.cumsum(sizes[order]) - sizes[order]
@@ -164,7 +171,8 @@ def lay_out(lengths: np.ndarray, prefix: Prefix, *, width: int) -> Layout:
 class KeptStates:
     """The states of one prefix for one list of examples; what is not on disk is computed when asked for.
 
-    Only the first ``chunks`` chunks are kept: what the size limit allows.
+    Only the first ``chunks`` chunks are kept: what the size limit allows. Used as a context: while it is open
+    nobody removes the entry to make room, and its file can be read whatever happens to the folder.
     """
 
     folder: Path
@@ -177,41 +185,58 @@ class KeptStates:
     precision: Chosen
     pad_id: int
     computed: int = 0
+    seconds: float = 0.0
     reason: str | None = None
     filled: dict[int, int] = field(default_factory=dict)
     verified: set[int] = field(default_factory=set)
+    file: Any = None
+    mapped: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.mapped = None
+        if self.file is not None:
+            self.file.close()
 
     def fill(self, numbers: Iterable[int], *, progress: Progress, label: str) -> None:
         """Compute and store the chunks of these examples that are not there yet, as far as they are kept.
 
         A disk that fills up or fails ends the keeping, with ``reason``; nothing is lost but time.
         """
-        self.filled = self._read_chunks()
+        started = time.perf_counter()
         wanted = sorted({int(self.layout.chunk_of[number]) for number in numbers})
-        missing = [chunk for chunk in wanted if chunk < self.chunks and not self._verify(chunk)]
-        if len(wanted) and wanted[-1] >= self.chunks:
+        if wanted and wanted[-1] >= self.chunks:
             self.reason = "cache.states_mib is too small for all examples"
         try:
+            self.file = open_locked(self.folder / STATES_FILE)
+            self.filled = self._read_chunks()
+            missing = [chunk for chunk in wanted if chunk < self.chunks and not self._verify(chunk)]
             self._compute(missing, progress, label)
+            if self.verified:
+                self.mapped = np.memmap(self.file, dtype=np.uint8, mode="r")
         except OSError as error:
             self.chunks, self.reason = 0, f"{self.folder} cannot be written: {error.strerror}"
+            (self.folder / STATES_FILE).unlink(missing_ok=True)  # a full disk is needed by others
+        self.seconds += time.perf_counter() - started
 
     def _compute(self, missing: Sequence[int], progress: Progress, label: str) -> None:
-        if not missing:
-            return
-        progress.start(label, len(missing))
-        descriptor = os.open(self.folder / STATES_FILE, os.O_RDWR | os.O_CREAT, 0o644)
+        if missing:
+            progress.start(label, len(missing))
         try:
             for done, chunk in enumerate(missing, start=1):
                 content = self._compute_chunk(chunk)
-                write_at(descriptor, content, int(self.layout.starts[chunk]) * self.dtype.itemsize)
+                self.file.seek(int(self.layout.starts[chunk]) * self.dtype.itemsize)
+                write_all(self.file, content)
                 self.filled[chunk] = zlib.crc32(content)
                 self.verified.add(chunk)
                 progress.advance(done)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        write_json(self.folder / CHUNKS_FILE, {str(chunk): crc for chunk, crc in sorted(self.filled.items())})
+        finally:  # what was computed before an interrupt is there for the next time
+            if missing:
+                os.fsync(self.file.fileno())
+                listed = {str(chunk): crc for chunk, crc in sorted(self.filled.items())}
+                write_json(self.folder / CHUNKS_FILE, listed)
 
     def _compute_chunk(self, chunk: int) -> bytes:
         members = self.layout.chunks[chunk]
@@ -238,9 +263,8 @@ class KeptStates:
         encoder, decoder = (torch.zeros(len(numbers), int(length), self.layout.width) for length in longest)
         kept = self.layout.chunk_of[list(numbers)] < self.chunks
         if kept.any():
-            stored = np.memmap(self.folder / STATES_FILE, dtype=np.uint8, mode="r")
             for place in map(int, np.flatnonzero(kept)):
-                self._copy(stored, numbers[place], (encoder[place], decoder[place]))
+                self._copy(numbers[place], (encoder[place], decoder[place]))
         if not kept.all():
             places = [int(place) for place in np.flatnonzero(~kept)]
             states = self._run([numbers[place] for place in places])
@@ -254,14 +278,16 @@ class KeptStates:
         return States(encoder.to(device), None if self.prefix.decoder is None else decoder.to(device))
 
     def _round(self, states: torch.Tensor) -> torch.Tensor:
-        """As they would have come from disk: which examples are kept must not show."""
+        """As if they came from disk: which examples are kept shows in the last bits alone."""
         return states.to(self.dtype).float().cpu()
 
-    def _copy(self, stored: np.ndarray, number: int, targets: Sequence[torch.Tensor]) -> None:
+    def _copy(self, number: int, targets: Sequence[torch.Tensor]) -> None:
         start = int(self.layout.places[number]) * self.dtype.itemsize
         for target, length in zip(targets, self.layout.lengths[number], strict=True):
             end = start + int(length) * self.layout.width * self.dtype.itemsize
-            content = torch.frombuffer(bytearray(stored[start:end]), dtype=self.dtype) if length else target
+            content = (
+                torch.frombuffer(bytearray(self.mapped[start:end]), dtype=self.dtype) if length else target
+            )
             target[:length] = content.view(int(length), self.layout.width)
             start = end
 
@@ -280,18 +306,14 @@ class KeptStates:
         if chunk not in self.filled:
             return False
         first, last = (int(self.layout.starts[place]) * self.dtype.itemsize for place in (chunk, chunk + 1))
-        try:
-            with (self.folder / STATES_FILE).open("rb") as file:
-                file.seek(first)
-                content = file.read(last - first)
-        except OSError:
-            return False
+        self.file.seek(first)
+        content = self.file.read(last - first)
         if len(content) < last - first or zlib.crc32(content) != self.filled[chunk]:
             return False
         self.verified.add(chunk)
         return True
 
-    def describe(self, numbers: Iterable[int], seconds: float) -> StateUse:
+    def describe(self, numbers: Iterable[int]) -> StateUse:
         """What became of these examples' states."""
         used = {int(number) for number in numbers}
         kept = [number for number in used if self.layout.chunk_of[number] < self.chunks]
@@ -303,7 +325,7 @@ class KeptStates:
             kept=len(kept),
             computed=self.computed,
             mib=float(sizes) * self.layout.width * self.dtype.itemsize / 2**20,
-            seconds=seconds,
+            seconds=self.seconds,
             reason=self.reason,
         )
 
@@ -338,6 +360,7 @@ def describe_arithmetic(device: torch.device, precision: Chosen) -> Mapping[str,
         "device": device.type if device.type == "cpu" else f"{device.type} {describe_device(device)}",
         "precision": precision,
         "threads": torch.get_num_threads(),
+        "matmul": torch.get_float32_matmul_precision(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -349,20 +372,57 @@ def describe_device(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def describe_function(model: Any) -> Mapping[str, Any]:
+    """What a model computes from its weights: its configuration, but for who wrote it down and where."""
+    values = model.config.to_dict()
+    return {key: values[key] for key in sorted(values.keys() - BOOKKEEPING)} | {
+        "attention": model.config._attn_implementation
+    }
+
+
 def make_room(folder: Path, *, keep: Path, limit: int) -> None:
-    """Forget the entries that were not used for longest until the others come to at most ``limit`` bytes."""
+    """Forget the entries that were not used for longest until the others come to at most ``limit`` bytes.
+
+    An entry that some process has open stays.
+    """
     others = [entry for entry in folder.iterdir() if entry.is_dir() and entry != keep]
-    sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in others}
+    sizes = {entry: measure_disk(entry) for entry in others}
     for entry in sorted(others, key=lambda entry: entry.stat().st_mtime):
         if sum(sizes.values()) <= limit:
             return
-        shutil.rmtree(entry)
-        del sizes[entry]
+        if not is_locked(entry / STATES_FILE):
+            shutil.rmtree(entry, ignore_errors=True)
+            del sizes[entry]
 
 
-def write_at(descriptor: int, content: bytes, offset: int) -> None:
-    """Write all of ``content`` at a place of a file; a full disk raises here, not when it is read."""
+def measure_disk(folder: Path) -> int:
+    """Bytes that a folder's files take; a file with holes takes less than its size."""
+    found = [path.stat() for path in folder.iterdir() if path.is_file()]
+    return sum(getattr(entry, "st_blocks", -(-entry.st_size // 512)) * 512 for entry in found)
+
+
+def open_locked(path: Path) -> Any:
+    """The file, made if need be, open for reading and writing; until it is closed ``is_locked``."""
+    file = open(path, "r+b" if path.exists() else "w+b", buffering=0)
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process has the file open by ``open_locked``; where there are no locks, nobody knows."""
+    if fcntl is None or not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
+def write_all(file: Any, content: bytes) -> None:
+    """Write all of ``content`` where the file stands; a full disk raises here, not when it is read."""
     view = memoryview(content)
     while view:
-        written = os.pwrite(descriptor, view, offset)
-        view, offset = view[written:], offset + written
+        view = view[file.write(view) :]

@@ -94,6 +94,8 @@ def evaluate_task(
 ) -> list[Cell]:
     """A task's cells with the active component; ``earlier`` are those of an isolated one's own training."""
     recheck = choose_recheck(lab.settings)
+    if earlier and earlier[0].component_fingerprint != model.component:
+        raise IsolationError(describe_change(method, task, place, model, earlier[0], lab.base.fingerprint))
     if earlier and recheck == "full":
         return decode_task(lab, task, place, earlier=earlier, fingerprint=model.component)
     apart: tuple[int, ...] = ()

@@ -98,9 +98,8 @@ class T5Steps:
         self.first = self._find_first()
         tokens = max([prompt_tokens, *self.lengths])
         places = torch.tensor(rows, dtype=torch.long, device=self.device)
-        for number in range(
-            len(self.blocks)
-        ):  # one block after the other: the old memory goes as the new comes
+        # One block after the other: the old memory goes as the new comes.
+        for number in range(len(self.blocks)):
             self.own_B2HLK[number] = self._move(self.own_B2HLK[number], places, spare)
             self.cross_B2HSK[number] = take_rows(self.cross_B2HSK[number][:, :, :, :tokens], places, spare)
         self._shift()
@@ -180,7 +179,8 @@ class T5Steps:
         columns = self.column + 1 - self.first
         bias = self.biases_1H1L.narrow(3, self.limit - columns, columns)
         if max(self.starts) <= self.first:
-            return bias
+            # CUDA's kernels want masks to begin at a multiple of 16 bytes, which a slice need not.
+            return bias if self.device.type == "cpu" else bias.clone()
         return bias + self.closed_B11L.narrow(3, self.first, columns)
 
 

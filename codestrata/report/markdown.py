@@ -6,7 +6,7 @@ What this does not do: compare runs, or claim a difference between methods that 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from codestrata.report.costs import build_cost_table, list_memory_counters
+from codestrata.report.costs import build_cost_table, describe_engine, list_memory_counters
 from codestrata.report.definitions import build_metrics_tables, list_definitions
 from codestrata.report.findings import Finding, list_chapters
 from codestrata.report.published import (
@@ -63,6 +63,7 @@ def render_analysis(results: Results) -> str:
         render_table(build_cost_comparison(results)),
         render_table(build_cost_table(results)),
         f"Peak memory counter: {', '.join(list_memory_counters(results)) or 'none, nothing was trained'}.",
+        *describe_engine(results),
         "## Data",
         *describe_data(results),
         "## Reproduce",

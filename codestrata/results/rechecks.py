@@ -27,7 +27,7 @@ def choose_recheck(settings: Settings) -> Recheck:
 def describe_isolation(methods: Sequence[MethodWalks], recheck: Recheck) -> dict[str, Any]:
     """What isolation rests on: cells decoded again, cells taken over by their bytes, the base's hashes."""
     walks = [walk for entry in methods for walk in entry.walks]
-    cells = [cell for walk in walks for cell in walk.cells]
+    cells = [cell for entry in methods if entry.is_isolated for walk in entry.walks for cell in walk.cells]
     rechecked = [cell for cell in cells if cell.origin == "rechecked"]
     canaries = [cell for cell in cells if cell.origin == "canary"]
     trainings = [training for walk in walks for training in walk.trainings]
@@ -39,10 +39,15 @@ def describe_isolation(methods: Sequence[MethodWalks], recheck: Recheck) -> dict
         "canary_cells": len(canaries),
         "canary_predictions": sum(cell.decoded_again for cell in canaries),
         "identical_canary_cells": count_identical(canaries),
-        "taken_over_cells": sum(cell.origin == "taken-over" for cell in cells) + len(canaries),
+        "taken_over_cells": sum(is_proven_by_bytes(cell) for cell in cells),
         "trainings": len(trainings),
         "base_unchanged": sum(kept),
     }
+
+
+def is_proven_by_bytes(cell: Cell) -> bool:
+    """Whether a cell of an older task was taken over because base and component are the same bytes."""
+    return cell.origin in ("taken-over", "canary") and cell.trained_through != cell.task
 
 
 def count_identical(cells: Sequence[Cell]) -> int:

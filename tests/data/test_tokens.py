@@ -243,6 +243,7 @@ DAMAGES = {
     "first start is not 0": rewrite("starts", lambda starts: np.maximum(starts, 1)),
     "a changed id": rewrite("ids", lambda ids: ids ^ 1),
     "starts that would still do": rewrite("starts", lambda starts: np.sort(starts + (starts == starts[1]))),
+    "checksums empty": cut("checksums", 0),
     "no checksums": lambda entry: (entry / "checksums.npy").unlink(),
     "a file": turn_into_a_file,
 }

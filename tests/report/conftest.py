@@ -146,6 +146,19 @@ def make_continual(name, *, per_seed=False):
     return found
 
 
+def make_states():
+    return {
+        "encoder_blocks": 3,
+        "decoder_blocks": None,
+        "examples": 4000,
+        "kept": 4000,
+        "computed": 2000,
+        "mib": 20.0,
+        "seconds": 1.25,
+        "reason": None,
+    }
+
+
 def make_training(name, task):
     parameters = {"lora": 1_000_000, "layers": 2_000_000, "finetune": 60_000_000}[name]
     return {
@@ -167,6 +180,10 @@ def make_training(name, task):
         "base_fingerprint_before": "a" * 64,
         "base_fingerprint_after": "a" * 64,
         "base_dropout": False,
+        "precision": "fp32",
+        "passes": 310,
+        "batch_tokens": 8192,
+        "states": make_states() if name == "layers" else None,
         "examples_per_second": 240.0,
         "tokens_per_second": 13333.3,
         "parameter_share": parameters / 60_000_000,
@@ -339,6 +356,7 @@ def make_results():
             "cpu_count": 2,
             "threads": 1,
             "cpu_capability": "AVX2",
+            "allocator": "glibc keeps buffers",
             "platform": "an operating system",
             "python": "3.11.7",
             "packages": packages,

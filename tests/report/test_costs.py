@@ -1,6 +1,6 @@
 """Every training is shown with what it cost."""
 
-from codestrata.report.costs import build_cost_table, list_memory_counters
+from codestrata.report.costs import build_cost_table, describe_engine, list_memory_counters
 from codestrata.report.tables import MISSING
 
 
@@ -21,3 +21,26 @@ def test_memory_counters_are_named_once(results):
     assert list_memory_counters(results) == ["VmHWM of the process"]
     results["methods"] = results["methods"][:1]
     assert list_memory_counters(results) == []
+
+
+def test_how_trainings_were_computed(results):
+    assert describe_engine(results) == [
+        "Matrix products of training in fp32; dropout of the frozen base off; "
+        "C library: glibc keeps buffers.",
+        "layers: states of the frozen part were read from disk for 8000 of 8000 examples "
+        "(4000 computed in these trainings, 2.5 s).",
+    ]
+
+
+def test_why_states_were_not_kept(results):
+    for training in results["methods"][2]["seeds"][0]["trainings"]:
+        training["states"] |= {"kept": 0, "computed": 0, "seconds": 0.0, "reason": "the disk is short"}
+    assert describe_engine(results)[1] == (
+        "layers: states of the frozen part were read from disk for 0 of 8000 examples "
+        "(0 computed in these trainings, 0.0 s): the disk is short."
+    )
+
+
+def test_nothing_is_said_of_no_trainings(results):
+    results["methods"] = results["methods"][:1]
+    assert describe_engine(results) == []
