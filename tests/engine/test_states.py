@@ -193,7 +193,7 @@ def test_old_entries_make_room(model, tmp_path):
             pass
         os.utime(kept.folder, (seed, seed))
         folders.append(kept.folder)
-    size = (folders[0] / "states.bin").stat().st_size
+    size = states.measure_disk(folders[1])
     states.make_room(tmp_path / "states", keep=folders[0], limit=size + size // 2)
     assert [folder.exists() for folder in folders] == [True, False, True]
 
