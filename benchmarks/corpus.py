@@ -14,7 +14,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal
 
-from codestrata.data.batches import EncodedExample, encode_texts
+from codestrata.data.batches import EncodedExample
+from codestrata.data.tokens import encode_texts
 
 Source = Literal["auto", "codesearchnet", "cosqa", "packages"]
 
