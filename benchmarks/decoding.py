@@ -43,8 +43,9 @@ from machine import describe_machine, prepare_process, set_imports_aside, start_
 from unending import end_halfway, untie
 
 from codestrata.components.lora import build_lora
-from codestrata.data.batches import encode_examples, encode_texts, pad_rows
+from codestrata.data.batches import encode_examples, pad_rows
 from codestrata.data.tasks import load_task
+from codestrata.data.tokens import encode_texts
 from codestrata.engine.generation import generate
 from codestrata.engine.host import keep_buffers
 from codestrata.engine.precision import choose_precision

@@ -10,8 +10,9 @@ from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
-from codestrata.data.batches import encode_texts, pad_rows
+from codestrata.data.batches import pad_rows
 from codestrata.data.kata.problems import load_kata
+from codestrata.data.tokens import encode_texts
 from codestrata.engine import decoding
 from codestrata.engine.decoding import Decoding, decode_greedily
 from codestrata.models.loading import load_base

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from codestrata.data.batches import encode_texts
 from codestrata.data.kata.problems import build_example as build_kata_example
 from codestrata.data.kata.problems import choose_problems
+from codestrata.data.tokens import encode_texts
 from codestrata.engine import generation
 from codestrata.engine.decoding import can_decode
 from codestrata.engine.generation import Completion, build_completion, generate, rank_completions
