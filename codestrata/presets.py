@@ -25,7 +25,7 @@ def pocket() -> Tree:
         "tasks": [{"name": "python", **task}, {"name": "javascript", **task}],
         "base": {"name": "pocket"},
         "training": {
-            "steps": 330,
+            "steps": 300,
             "batch_size": 24,
             "learning_rate": 3e-3,
             "decay": "cosine",

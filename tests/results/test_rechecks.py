@@ -42,13 +42,17 @@ def test_proofs_are_counted_by_their_kind():
         CELL,
         replace(CELL, origin="structural"),
         replace(CELL, origin="taken-over"),
+        replace(CELL, origin="taken-over", trained_through="early"),  # another seed came to the same bytes
         *(replace(CELL, **again, identical=same) for same in (True, True, False)),
         *(replace(CELL, **canary, identical=same) for same in (True, False)),
     )
     training = {"base_fingerprint_before": "a", "base_fingerprint_after": "a"}
     trainings = (training, training | {"base_fingerprint_after": "b"})
     walk = Walk(seed=0, trainings=trainings, cells=cells)
-    found = describe_isolation([MethodWalks(method={"name": "lora"}, walks=(walk, walk))], "canary")
+    lora, finetune = {"name": "lora", "schedule": "isolated"}, {"name": "finetune", "schedule": "sequential"}
+    shared = Walk(seed=0, trainings=(), cells=(replace(CELL, origin="taken-over"),))
+    walks = [MethodWalks(method=lora, walks=(walk, walk)), MethodWalks(method=finetune, walks=(shared,))]
+    found = describe_isolation(walks, "canary")
     assert found == {
         "recheck": "canary",
         "rechecked_cells": 6,
