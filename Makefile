@@ -19,7 +19,7 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Half an hour on two cores that have nothing else to do: JSON into benchmarks/results, tables on stdout.
+# An hour or more on two cores that have nothing else to do: JSON into benchmarks/results, tables on stdout.
 bench: $(BENCH_READY)
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py --losses

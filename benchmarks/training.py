@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line; the options' defaults take about ten minutes on two cores."""
+    """The command line; the options' defaults take about half an hour on two cores."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     losses = "--losses" in (sys.argv if arguments is None else arguments)
     add_options(parser, "training-losses" if losses else "training")
