@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from codestrata.engine.host import count_threads
+from codestrata.engine.precision import choose_precision
 from codestrata.environment import describe_environment
 
 FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2")
@@ -56,7 +57,10 @@ def describe_machine(*, peak_size: int, peak_seconds: float) -> dict[str, Any]:
         "peak_size": peak_size,
         "matmul_gflops": {
             "fp32": measure_matmul_peak(torch.float32, size=peak_size, seconds=peak_seconds),
-            "bf16": measure_matmul_peak(torch.bfloat16, size=peak_size, seconds=peak_seconds),
+            # Without instructions for it a single product of this size takes a minute.
+            "bf16": measure_matmul_peak(torch.bfloat16, size=peak_size, seconds=peak_seconds)
+            if choose_precision("auto", torch.device("cpu")) == "bf16"
+            else None,
         },
     }
 

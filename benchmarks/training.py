@@ -248,7 +248,7 @@ def measure(
         "seconds": seconds,
     }
     tokens = sum(len(row.prompt_ids) + len(row.target_ids) for row in rows)
-    peak = machine["matmul_gflops"][precision] * 1e9
+    peak = machine["matmul_gflops"][precision]
     for epoch in range(1, EPOCHS + 1):
         spent = seconds[epoch - 1] if epoch <= len(seconds) else None
         needed = count_training_flops(
@@ -256,7 +256,9 @@ def measure(
         )
         figures[f"examples_per_second_{epoch}"] = None if spent is None else len(rows) / spent
         figures[f"tokens_per_second_{epoch}"] = None if spent is None else tokens / spent
-        figures[f"peak_share_{epoch}"] = None if spent is None else needed / spent / peak
+        figures[f"peak_share_{epoch}"] = (
+            None if spent is None or peak is None else needed / spent / (peak * 1e9)
+        )
     figures["tokens_per_second"] = tokens * len(seconds) / sum(seconds)
     figures["final_loss"] = measure_loss(trained, rows)
     return figures

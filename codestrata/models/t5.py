@@ -116,7 +116,7 @@ class T5Steps:
         for block, own, (keys, values), (cross_keys, cross_values) in zip(
             self.blocks, self.own_B2HLK, self.own_views, self.cross_views, strict=True
         ):
-            query_key_value = block.own(hidden_BD).view(projected)
+            query_key_value = block.own(hidden_BD).contiguous().view(projected)
             own.narrow(3, self.column, 1).copy_(query_key_value[:, 1:])
             attended = attend(
                 query_key_value[:, 0],
@@ -125,7 +125,7 @@ class T5Steps:
                 bias,
             )
             hidden_BD = hidden_BD + block.own_out(attended)
-            query = block.query(hidden_BD).view(-1, self.heads, 1, self.width)
+            query = block.query(hidden_BD).contiguous().view(-1, self.heads, 1, self.width)
             attended = attend(query, cross_keys, cross_values, self.padding_B11S)
             hidden_BD = hidden_BD + block.cross_out(attended)
             hidden_BD = hidden_BD + block.feed_out(block.feed(hidden_BD))
@@ -249,10 +249,20 @@ def build_map(
     if len(known) < len(linears):
         multiply = partial(call_beside, linears)
     else:
-        multiply = partial(functional.linear, weight=known[0] if len(known) == 1 else torch.cat(known))
+        multiply = partial(apply_matrix, known[0] if len(known) == 1 else torch.cat(known))
     if norm is None:
         return multiply if dtype == torch.float32 else partial(convert, dtype, multiply)
     return partial(normalize, norm.weight, norm.variance_epsilon, scale, dtype, multiply)
+
+
+def apply_matrix(weight: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The product of a linear map, whose result may lie transposed in memory.
+
+    A CPU's libraries multiply few rows with a large matrix 1.2 to 2 times as fast where it stands on the left.
+    """
+    if hidden.dim() == 2 and hidden.device.type == "cpu":
+        return (weight @ hidden.t()).t()
+    return functional.linear(hidden, weight)
 
 
 def call_beside(linears: Sequence[nn.Module], hidden: torch.Tensor) -> torch.Tensor:
