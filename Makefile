@@ -12,7 +12,7 @@ run: $(READY)
 	$(BIN)/codestrata run
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -1,19 +1,24 @@
 """Use a run's winners: a task's component on the frozen base answers new prompts.
 
+A run's directory may come from a stranger: what its files say is checked before it becomes part of a path,
+and no component outside the directory is opened.
+
 What this does not do: serve requests, or choose a task from the prompt.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from codestrata.components.folders import describe, read_object
+from codestrata.components.residents import COMPONENT_FILE
 from codestrata.engine.generation import generate
 from codestrata.engine.host import prepare_host
-from codestrata.errors import RunError, SettingsError, describe_unknown
-from codestrata.files import read_json
-from codestrata.methods import METHODS, build_component
+from codestrata.errors import ComponentError, RunError, SettingsError, describe_unknown
+from codestrata.methods import METHODS, Method, build_component
 from codestrata.models.loading import choose_device, load_base
-from codestrata.settings import Settings, build_settings, read_toml
+from codestrata.settings import check_name
 from codestrata.store import RunDirectory
 
 
@@ -31,9 +36,22 @@ def choose_component(run: RunDirectory, task: str, method: str | None) -> Choice
 
     Raises:
         SettingsError: the run has no such task or method.
-        RunError: the run did not come to its end.
+        RunError: the run did not come to its end, or its results are not such as a run writes.
     """
     results = run.read_results()
+    try:
+        choice = find_best(run.name, results, task, method)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"Run {run.name!r} has results that no run writes ({type(error).__name__}:"
+            f" {describe(str(error))}). Get the run again."
+        ) from error
+    check_choice(choice)
+    return choice
+
+
+def find_best(name: str, results: Any, task: str, method: str | None) -> Choice:
+    """As ``choose_component``, from the results; raises what Python does where they are malformed."""
     tasks = [entry["name"] for entry in results["tasks"]]
     if task not in tasks:
         raise SettingsError(describe_unknown("task", task, tasks))
@@ -42,47 +60,73 @@ def choose_component(run: RunDirectory, task: str, method: str | None) -> Choice
         raise SettingsError(describe_unknown("trained method", method, trained))
     names = [method] if method is not None else list(trained)
     if not names:
-        raise RunError(f"Run {run.name!r} trained no component that could answer.")
+        raise RunError(f"Run {name!r} trained no component that could answer.")
     scored = [
-        (score, name, entry["seed"])
-        for name in names
-        for entry in trained[name]["seeds"]
+        (score, found, read_seed(entry))
+        for found in names
+        for entry in trained[found]["seeds"]
         if (score := read_final_score(results, entry, task)) is not None
     ]
     if not scored:
-        raise RunError(
-            f"Run {run.name!r} has no score of {task!r} to choose a component by: name a --method."
-        )
-    _, name, seed = max(scored, key=lambda row: row[0])
-    return Choice(method=name, seed=seed, task=task)
+        raise RunError(f"Run {name!r} has no score of {task!r} to choose a component by: name a --method.")
+    _, best, seed = max(scored, key=lambda row: row[0])
+    return Choice(method=best, seed=seed, task=task)
 
 
 def read_final_score(results: Any, entry: Any, task: str) -> float | None:
     """The headline score on the task once the sequence was over; ``None`` where it was not measured."""
     column = [loaded["name"] for loaded in results["tasks"]].index(task)
     value: float | None = entry["R"]["test"][results["headline_metric"]][-1][column]
+    if value is not None and type(value) not in (int, float):
+        raise ValueError(f"a score is {describe(value)}")
     return value
+
+
+def read_seed(entry: Any) -> int:
+    """A seed in the results. Raises ValueError: no whole number, from which a path would lead anywhere."""
+    seed = entry["seed"]
+    if type(seed) is not int:
+        raise ValueError(f"a seed is {describe(seed)}")
+    return seed
+
+
+def check_choice(choice: Choice) -> Method:
+    """The method of a choice whose parts are such as a run's folders are called after.
+
+    Raises: SettingsError: an unknown method, or one without component; a seed or task that is no name.
+    """
+    method = METHODS.get(choice.method)
+    if method is None or method.component is None:
+        known = [name for name, entry in METHODS.items() if entry.component is not None]
+        raise SettingsError(describe_unknown("trained method", choice.method, known))
+    if type(choice.seed) is not int:
+        raise SettingsError(f"The seed is {describe(choice.seed)}: it must be a whole number.")
+    check_name("The task's name", choice.task)
+    return method
 
 
 def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: str = "auto") -> list[str]:
     """One completion per text, put into the task's prompt template and decoded as the run decoded.
 
-    Raises: ComponentError: the component's files are damaged or belong to another base.
+    Raises:
+        ComponentError: the component's files are damaged or belong to another base.
+        RunError: a folder of the run leads out of it.
+        SettingsError: the choice is none of the run's.
     """
-    settings = read_run_settings(run)
+    method = check_choice(choice)
+    settings = run.read_settings()
+    template = read_template(run.inside(run.task_folder(choice.method, choice.seed, choice.task)))
+    last = settings.tasks[-1].name if method.schedule == "sequential" else choice.task
+    folder = run.inside(run.task_folder(choice.method, choice.seed, last))
     prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     base = load_base(settings.base, choose_device(device))
-    method = METHODS[choice.method]
-    last = settings.tasks[-1].name if method.schedule == "sequential" else choice.task
-    folder = run.task_folder(choice.method, choice.seed, last)
     component = build_component(method, base, settings)
     component.load(choice.task, folder)
     component.activate(choice.task)
-    about = read_json(run.task_folder(choice.method, choice.seed, choice.task) / "component.json")
     completions = generate(
         base.model,
         base.tokenizer,
-        [about["prompt_template"].replace("{}", text) for text in texts],
+        [template.replace("{}", text) for text in texts],
         settings.decoding,
         max_prompt_tokens=settings.training.max_prompt_tokens,
         device=base.device,
@@ -90,6 +134,15 @@ def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: s
     return [completion.text for completion in completions]
 
 
-def read_run_settings(run: RunDirectory) -> Settings:
-    """The settings that the run was made with."""
-    return build_settings(read_toml(run.path / "settings.toml"))
+def read_template(folder: Path) -> str:
+    """The prompt template that a component was trained with.
+
+    Raises: ComponentError: its ``component.json`` is damaged or has none.
+    """
+    template = read_object(folder, COMPONENT_FILE).get("prompt_template")
+    if not isinstance(template, str) or "{}" not in template:
+        raise ComponentError(
+            f"{folder / COMPONENT_FILE}: prompt_template is {describe(template)}, but a text with {{}} in it"
+            " is needed. Get the component again."
+        )
+    return template

@@ -23,6 +23,8 @@ class Component(Protocol):
     """
 
     kind: str
+    fingerprint: str
+    """Of the frozen base."""
 
     @property
     def model(self) -> nn.Module:

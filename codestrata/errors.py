@@ -10,7 +10,8 @@
     ├── MatrixError        a continual-learning metric asked of a matrix that lacks the entries
     ├── TrainingError      training cannot go on (no data, loss is not finite)
     ├── ExecutionError     programs could not be executed at all (no runtime for the language)
-    └── RunError           a run directory that is missing, taken or unfinished
+    ├── RunError           a run directory that is missing, taken, in use or unfinished
+    └── StorageError       a file that the disk, or its rights, do not let us write or read
 
 What this does not do: catch anything, or print.
 """
@@ -18,6 +19,7 @@ What this does not do: catch anything, or print.
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from reprlib import Repr
 
 
 class CodestrataError(Exception):
@@ -67,7 +69,16 @@ class ExecutionError(CodestrataError):
 
 
 class RunError(CodestrataError):
-    """A run directory is missing, taken or unfinished."""
+    """A run directory is missing, taken, in use or unfinished."""
+
+
+class StorageError(CodestrataError):
+    """A file cannot be written or read; ``reason`` is the system's, such as "No space left on device"."""
+
+    def __init__(self, path: str | Path, verb: str, error: OSError, advice: str = "") -> None:
+        self.path, self.errno = Path(path), error.errno
+        self.reason = error.strerror or str(error) or type(error).__name__
+        super().__init__(f"{path} cannot be {verb}: {self.reason}.{advice and ' '}{advice}")
 
 
 def describe_unknown(kind: str, name: str, known: Iterable[str]) -> str:
@@ -79,4 +90,27 @@ def describe_unknown(kind: str, name: str, known: Iterable[str]) -> str:
     choices = sorted(known)
     near = get_close_matches(name, choices, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"Unknown {kind} {name!r}.{hint} Known: {', '.join(choices) or 'none'}."
+    return f"Unknown {kind} {shorten(name)}.{hint} Known: {', '.join(choices) or 'none'}."
+
+
+def shorten(value: object) -> str:
+    """The value as in source code, cut where it is long or deep: what a stranger's file holds may be both.
+
+    >>> shorten({"name": "lora", "ranks": [8, 16]})
+    "{'name': 'lora', 'ranks': [8, 16]}"
+    """
+    return ShortRepr().repr(value)
+
+
+class ShortRepr(Repr):
+    """As ``reprlib``, with longer texts, and with whole numbers that Python refuses to write out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = 80
+        self.maxdict = 6
+
+    def repr_int(self, x: int, level: int) -> str:
+        """The number, or how long it is."""
+        bits = x.bit_length()
+        return f"<a number of {bits} bits>" if bits > 1024 else super().repr_int(x, level)

@@ -5,10 +5,8 @@ What this does not do: train, evaluate, or write anything.
 
 import os
 import sys
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from codestrata.data.batches import EncodedExamples, encode_examples
@@ -16,18 +14,21 @@ from codestrata.data.tasks import load_task
 from codestrata.data.tokens import encode_texts
 from codestrata.engine.host import Host, prepare_host
 from codestrata.engine.states import StateStore
+from codestrata.interrupts import Interrupts
+from codestrata.journal import Journal
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
 from codestrata.settings import CacheSettings, Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lab:
     """A frozen base and tasks, ready to work with.
 
     ``cut_prompts`` counts the evaluation prompts over the limit; ``host`` says what was set for this process;
-    ``store`` keeps what the frozen base makes of examples; ``seconds`` is wall time so far, by phase.
+    ``store`` keeps what the frozen base makes of examples; ``journal`` what was done so far and how long it
+    took; ``interrupts`` are the signals that wait for the end of a training step.
     """
 
     settings: Settings
@@ -38,56 +39,58 @@ class Lab:
     host: Host
     store: StateStore
     progress: Progress
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def clock(self, phase: str) -> Iterator[None]:
-        """Add the wall time inside to a phase."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - started
+    journal: Journal
+    interrupts: Interrupts
 
 
-def open_lab(settings: Settings, progress: Progress) -> Lab:
+def open_lab(
+    settings: Settings,
+    progress: Progress,
+    *,
+    journal: Journal | None = None,
+    interrupts: Interrupts | None = None,
+) -> Lab:
     """Load what the settings name, on the device they name.
 
     Raises: DataError, HubError, ModelError: as ``load_task`` and ``load_base`` say.
     """
+    journal = journal or Journal()
     host = prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     cache = choose_cache_folder(settings.cache)
     progress.start("load base and tasks", 1 + len(settings.tasks))
-    started = time.perf_counter()
-    base = load_base(settings.base, choose_device(settings.device.name))
-    progress.say(f"device: {base.device}, {host.threads} threads; memory: {host.allocator}")
-    progress.advance(1, settings.base.name)
     tasks, encoded, cut_prompts = [], {}, {}
-    for number, section in enumerate(settings.tasks, start=2):
-        task = load_task(section)
-        tasks.append(task)
-        encoded[task.name] = encode_examples(
-            task.train,
-            base.tokenizer,
-            max_prompt_tokens=settings.training.max_prompt_tokens,
-            max_target_tokens=settings.training.max_target_tokens,
-            folder=cache if settings.cache.tokens else None,
-        )
-        for note in encoded[task.name].notes:
-            progress.say(note)
-        prompts = encode_texts([example.prompt for example in (*task.test, *task.unseen)], base.tokenizer)
-        cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
-        progress.advance(number, section.name)
+    with journal.clock("loading"):
+        base = load_base(settings.base, choose_device(settings.device.name))
+        progress.say(f"device: {base.device}, {host.threads} threads; memory: {host.allocator}")
+        if base.weights_format == "checked pickle":
+            progress.say(f"{settings.base.name} has no safetensors: read by torch's restricted unpickler")
+        progress.advance(1, settings.base.name)
+        for number, section in enumerate(settings.tasks, start=2):
+            task = load_task(section)
+            tasks.append(task)
+            encoded[task.name] = encode_examples(
+                task.train,
+                base.tokenizer,
+                max_prompt_tokens=settings.training.max_prompt_tokens,
+                max_target_tokens=settings.training.max_target_tokens,
+                folder=cache if settings.cache.tokens else None,
+            )
+            for note in encoded[task.name].notes:
+                progress.say(note)
+            prompts = encode_texts([example.prompt for example in (*task.test, *task.unseen)], base.tokenizer)
+            cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
+            progress.advance(number, section.name)
     return Lab(
-        settings,
-        base,
-        tuple(tasks),
-        encoded,
-        cut_prompts,
-        host,
-        StateStore(folder=cache, settings=settings.cache, base_fingerprint=base.fingerprint),
-        progress,
-        {"loading": time.perf_counter() - started},
+        settings=settings,
+        base=base,
+        tasks=tuple(tasks),
+        encoded=encoded,
+        cut_prompts=cut_prompts,
+        host=host,
+        store=StateStore(folder=cache, settings=settings.cache, base_fingerprint=base.fingerprint),
+        progress=progress,
+        journal=journal,
+        interrupts=interrupts or Interrupts(),
     )
 
 

@@ -5,7 +5,7 @@ What this does not do: check them; ``settings.build_settings`` does, as for any 
 
 from typing import Any
 
-from codestrata.errors import SettingsError, describe_unknown
+from codestrata.errors import SettingsError, describe_unknown, shorten
 
 Tree = dict[str, Any]
 
@@ -96,6 +96,8 @@ PRESETS = {"pocket": pocket, "founding": founding, "founding-sound": founding_so
 
 def build_preset(name: str) -> Tree:
     """The tree of a preset. Raises SettingsError: an unknown name."""
+    if not isinstance(name, str):  # whatever an experiment file says
+        raise SettingsError(f"preset is {shorten(name)}: expected text.")
     if name not in PRESETS:
         raise SettingsError(describe_unknown("preset", name, PRESETS))
     return PRESETS[name]()

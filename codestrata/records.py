@@ -154,7 +154,8 @@ class Training:
     copy alone). ``padding`` is the share of padding in what was computed, in ``passes`` forward and backward
     passes of at most ``batch_tokens`` tokens, products in ``precision``. ``states`` says what became of the
     states of the frozen part below the first trained module (keys as in ``engine.states.StateUse``); ``None``
-    where there is none. The fingerprints are the frozen base's, and must be equal.
+    where there is none. ``component_fingerprint`` is that of the tensors it left; the base's fingerprints
+    must be equal.
     """
 
     task: str
@@ -171,6 +172,7 @@ class Training:
     parameters: int
     total_parameters: int
     component_bytes: int
+    component_fingerprint: str
     peak_memory_mib: float | None
     memory_counter: str
     base_fingerprint_before: str

@@ -9,6 +9,7 @@ load anything.
 
 import dataclasses
 import math
+import re
 import tomllib
 import types
 import typing
@@ -17,17 +18,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from codestrata.errors import SettingsError, describe_unknown
-from codestrata.files import hash_json
+from codestrata.errors import SettingsError, describe_unknown, shorten
+from codestrata.files import find_half_pair, hash_json, open_plain
 
 OFF = "null"
 """How an experiment file and ``--set`` say ``None``, which TOML has no word for: off, or not set."""
 
 RIVALS = {"steps": "epochs", "epochs": "steps"}
 
+LARGEST = 10**9
+"""No count, size, time or rate of an experiment is larger: one that is was meant otherwise."""
+LARGEST_WHOLE = 2**63 - 1
+"""TOML promises no larger whole number."""
+LARGEST_SEED = 2**62
+"""Seeds are counted on from what is set, as far as ``LARGEST_WHOLE``."""
+LARGEST_FILE_BYTES = 2**20
+LONGEST_TIMEOUT_SECONDS = 24 * 60 * 60
+MOST_THREADS = 1024
+PORTS = {f"{port}{number}" for port in ("com", "lpt") for number in range(10)}
+DEVICES = {"con", "prn", "aux", "nul"} | PORTS
+"""What Windows takes for a device, in upper and lower case, whatever folder it is in."""
+TOML_PLACE = re.compile(r"\(at line (\d+), column \d+\)$")
+LONG_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){32}""")
+"""A dotted key of many parts. Python's reader takes time by the square of their number: hours, for a MiB."""
+
 Source = Literal["kata", "codesearchnet", "file"]
 Precision = Literal["auto", "bf16", "fp32"]
 Objective = Literal["generate", "summarize", "complete", "continue", "denoise", "copy"]
+REFUSED = {"fp16": " T5's activations go beyond fp16's largest number, 65504: use bf16 or fp32."}
+"""Why a value is refused that is one elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +91,9 @@ class TaskSettings:
     """Most examples of the second test split (kata: skeletons that no training contains)."""
     seed: int = 0
     """Seed of data generation and of held-out splits; the run's own seeds do not change the data."""
+    allow_overlap: bool = False
+    """Train on examples that are tests too, where the data's own splits share some; how many is noted. Else
+    such data is refused."""
 
     def __post_init__(self) -> None:
         check_name("tasks.name", self.name)
@@ -79,10 +101,17 @@ class TaskSettings:
         check_range("tasks.validation_examples", self.validation_examples, low=0)
         check_range("tasks.test_examples", self.test_examples, low=1)
         check_range("tasks.unseen_examples", self.unseen_examples, low=0)
+        check_range("tasks.seed", self.seed, low=0, high=LARGEST_SEED)
+        own_splits = self.source == "codesearchnet" or self.test_path is not None
+        if self.allow_overlap and not own_splits:
+            raise SettingsError(
+                f"tasks.allow_overlap of task {self.name!r} goes with a tasks.test_path or with source = "
+                '"codesearchnet": elsewhere training and test are kept apart by how they are made.'
+            )
         if self.path is not None and self.source == "kata":
             raise SettingsError(
-                f"tasks.path is {self.path!r} for task {self.name!r}, but its source is kata, which reads no "
-                'file: set its source to "file" or "codesearchnet" too.'
+                f"tasks.path is {shorten(self.path)} for task {self.name!r}, but its source is kata, which "
+                'reads no file: set its source to "file" or "codesearchnet" too.'
             )
         if self.test_path is not None and self.source != "file":
             raise SettingsError(f'tasks.test_path of task {self.name!r} goes with source = "file" only.')
@@ -239,6 +268,7 @@ class DecodingSettings:
         check_range("decoding.beams", self.beams, low=1)
         check_range("decoding.temperature", self.temperature, above=0)
         check_range("decoding.no_repeat_ngram", self.no_repeat_ngram, low=1)
+        check_range("decoding.seed", self.seed, low=0, high=LARGEST_WHOLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +285,7 @@ class ExecutionSettings:
     """Consent to plain limits where nothing better works: generated Python then has your rights."""
 
     def __post_init__(self) -> None:
-        check_range("execution.timeout_seconds", self.timeout_seconds, above=0)
+        check_range("execution.timeout_seconds", self.timeout_seconds, above=0, high=LONGEST_TIMEOUT_SECONDS)
         check_range("execution.memory_mib", self.memory_mib, low=64)
         if self.isolation == "limits" and not self.allow_unconfined:
             raise SettingsError(
@@ -287,7 +317,8 @@ class MeasurementSettings:
         check_range("measurement.tree_nodes", self.tree_nodes, low=1)
         check_range("measurement.canary_examples", self.canary_examples, low=1)
         if not self.pass_k or len(set(self.pass_k)) < len(self.pass_k):
-            raise SettingsError(f"measurement.pass_k is {list(self.pass_k)}: give different k, at least one.")
+            found = shorten(list(self.pass_k))
+            raise SettingsError(f"measurement.pass_k is {found}: give different k, at least one.")
         for k in self.pass_k:
             check_range("measurement.pass_k", k, low=1)
 
@@ -304,11 +335,11 @@ class DeviceSettings:
     """Have the C library keep large freed buffers instead of handing them back after every step (Linux)."""
 
     def __post_init__(self) -> None:
-        check_range("device.threads", self.threads, low=1)
+        check_range("device.threads", self.threads, low=1, high=MOST_THREADS)
         kind, _, index = self.name.partition(":")
-        numbered = kind == "cuda" and index.isdecimal()
+        numbered = kind == "cuda" and index.isascii() and index.isdecimal() and len(index) < 4
         if self.name not in ("auto", "cuda", "mps", "cpu") and not numbered:
-            raise SettingsError(f"device.name is {self.name!r}: use auto, cuda, cuda:<n>, mps or cpu.")
+            raise SettingsError(f"device.name is {shorten(self.name)}: use auto, cuda, cuda:<n>, mps or cpu.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,6 +357,17 @@ class CacheSettings:
 
     def __post_init__(self) -> None:
         check_range("cache.states_mib", self.states_mib, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings:
+    """How much of a training a crash may cost."""
+
+    seconds: float | None = 60.0
+    """Most time between two checkpoints of a training; 0 stores one after every step, null only the last."""
+
+    def __post_init__(self) -> None:
+        check_range("checkpoints.seconds", self.seconds, low=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,6 +392,7 @@ class Settings:
     measurement: MeasurementSettings = field(default_factory=MeasurementSettings)
     device: DeviceSettings = field(default_factory=DeviceSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    checkpoints: CheckpointSettings = field(default_factory=CheckpointSettings)
 
     def __post_init__(self) -> None:
         names = [task.name for task in self.tasks]
@@ -357,7 +400,12 @@ class Settings:
             if not values:
                 raise SettingsError(f"{label} is empty: a run needs at least one.")
             if len(set(values)) < len(values):
-                raise SettingsError(f"{label} holds a duplicate: {', '.join(map(str, values))}.")
+                raise SettingsError(f"{label} holds a duplicate: {shorten(list(values))}.")
+        check_name("preset", self.preset)
+        check_range("decoding.seed", self.decoding.seed, low=0, high=LARGEST_SEED)
+        for seed in self.seeds:
+            check_range("seeds", seed, low=0, high=LARGEST_SEED)
+        check_folded(names)
         largest = max(self.measurement.pass_k)
         if largest > self.decoding.samples:
             raise SettingsError(
@@ -372,7 +420,7 @@ def check_range(
     *,
     low: float | None = None,
     above: float | None = None,
-    high: float | None = None,
+    high: float = LARGEST,
 ) -> None:
     """Refuse a number that is not finite or outside its range; ``None`` means off and passes."""
     if value is None:
@@ -380,19 +428,34 @@ def check_range(
     if value != value or abs(value) == math.inf:
         raise SettingsError(f"{name} is {value}: it must be a finite number.")
     too_low = (low is not None and value < low) or (above is not None and not value > above)
-    if too_low or (high is not None and value > high):
+    if too_low or value > high:
         lower = f"at least {low}" if low is not None else f"above {above}"
-        upper = f" and at most {high}" if high is not None else ""
-        raise SettingsError(f"{name} is {value}: it must be {lower}{upper}.")
+        raise SettingsError(f"{name} is {shorten(value)}: it must be {lower} and at most {high}.")
 
 
 def check_name(label: str, name: str) -> None:
-    """Refuse a name that is not 1 to 64 letters, digits, ``_`` or ``-``, starting with a letter or digit."""
+    """Refuse a name that could not be that of a folder on every file system, or could lead out of one.
+
+    Names are 1 to 64 letters, digits, ``_`` or ``-``, start with a letter or digit, and are no device of
+    Windows.
+    """
     allowed = name.isascii() and name.replace("_", "").replace("-", "").isalnum() and name[0].isalnum()
     if not allowed or len(name) > 64:
         raise SettingsError(
-            f"{label} is {name!r}: use 1 to 64 letters, digits, '_' or '-', starting with a letter or digit."
+            f"{label} is {shorten(name)}: use 1 to 64 letters, digits, '_' or '-', starting with a letter or "
+            "digit."
         )
+    if name.lower() in DEVICES:
+        raise SettingsError(f"{label} is {name!r}, which Windows takes for a device: use another name.")
+
+
+def check_folded(names: Sequence[str]) -> None:
+    """Refuse names of tasks that differ in case alone: macOS and Windows would give them one folder."""
+    folded: dict[str, str] = {}
+    for name in names:
+        other = folded.setdefault(name.lower(), name)
+        if other != name:
+            raise SettingsError(f"tasks holds {other!r} and {name!r}, which differ in case only: rename one.")
 
 
 def check_argument(
@@ -408,7 +471,7 @@ def check_argument(
     except ValueError:
         pass
     wanted = "positive whole number" if number is int else "positive number"
-    raise SettingsError(f"{label} is {value!r}: use {', '.join(plain)} or {counted}:<{wanted}>.")
+    raise SettingsError(f"{label} is {shorten(value)}: use {', '.join(plain)} or {counted}:<{wanted}>.")
 
 
 def build_settings(tree: Mapping[str, Any]) -> Settings:
@@ -416,7 +479,7 @@ def build_settings(tree: Mapping[str, Any]) -> Settings:
 
     Raises: SettingsError: an unknown key (with the nearest known one), a wrong type or a value out of range.
     """
-    return typing.cast(Settings, build_section(Settings, tree, path=""))
+    return typing.cast(Settings, convert(tree, Settings, "The tree of settings"))
 
 
 def build_section(section: type, tree: Mapping[str, Any], path: str) -> Any:
@@ -424,6 +487,8 @@ def build_section(section: type, tree: Mapping[str, Any], path: str) -> Any:
     hints = typing.get_type_hints(section)
     values = {}
     for key, value in tree.items():
+        if not isinstance(key, str):
+            raise SettingsError(f"{path}{shorten(key)} is no name of a setting: expected text.")
         if key not in hints:
             raise SettingsError(describe_unknown("setting", path + key, [path + known for known in hints]))
         values[key] = convert(value, hints[key], path + key)
@@ -448,7 +513,8 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         return convert(value, next(choice for choice in arguments if choice is not type(None)), path)
     if origin is Literal:
         if value not in arguments:
-            raise SettingsError(describe_unknown(path, str(value), arguments))
+            found = value if isinstance(value, str) else shorten(value)
+            raise SettingsError(describe_unknown(path, found, arguments) + REFUSED.get(found, ""))
         return value
     if origin is tuple:
         if isinstance(value, str):  # as in --set methods=lora,layers
@@ -456,16 +522,31 @@ def convert(value: Any, hint: Any, path: str) -> Any:
         elif isinstance(value, int):
             value = [value]
         if not isinstance(value, list | tuple):
-            raise SettingsError(f"{path} is {value!r}: expected a list.")
+            found = f"{path} is {shorten(value)}: expected a list"
+            remedy = f"; write [[{path}]] above each section"
+            raise SettingsError(f"{found}{remedy if dataclasses.is_dataclass(arguments[0]) else ''}.")
         return tuple(convert(item, arguments[0], f"{path}.{index}") for index, item in enumerate(value))
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
-            raise SettingsError(f"{path} is {value!r}: expected a section with named values.")
-        return build_section(typing.cast(type, hint), value, path + ".")
+            raise SettingsError(f"{path} is {shorten(value)}: expected a section with named values.")
+        return build_section(typing.cast(type, hint), value, "" if hint is Settings else path + ".")
+    return convert_plain(value, hint, path)
+
+
+def convert_plain(value: Any, hint: type, path: str) -> Any:
+    """A text, number or truth value as its field's type; one that no file could hold is refused."""
+    kind = type(value).__name__
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        value = float(value) if abs(value) <= LARGEST_WHOLE else value
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise SettingsError(f"{path} is {value!r}: expected {hint.__name__}, found {type(value).__name__}.")
+        raise SettingsError(f"{path} is {shorten(value)}: expected {hint.__name__}, found {kind}.")
+    if isinstance(value, float):
+        check_range(path, value, low=-math.inf, high=math.inf)
+        return value + 0.0  # -0.0 is equal to 0.0, and must have the same fingerprint
+    if isinstance(value, int) and abs(value) > LARGEST_WHOLE:
+        raise SettingsError(f"{path} is {shorten(value)}: no whole number may be above {LARGEST_WHOLE}.")
+    if isinstance(value, str) and ("\0" in value or find_half_pair(value) is not None):
+        raise SettingsError(f"{path} is {shorten(value)}: a NUL, or what is no Unicode, cannot be in a text.")
     return value
 
 
@@ -489,14 +570,35 @@ def fingerprint(settings: Settings) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """The plain values of an experiment file.
 
-    Raises: SettingsError: the file is missing or not TOML; with the place of the fault.
+    Raises: SettingsError: the file is missing, no plain file, too large or not TOML; with the line if known.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open_plain(path) as file:
+            content = file.read(LARGEST_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"{path}: not TOML: {error}.") from error
+    if len(content) > LARGEST_FILE_BYTES:
+        raise SettingsError(f"{path}: larger than {LARGEST_FILE_BYTES / 2**20:g} MiB: no experiment file is.")
+    if content.startswith("\ufeff".encode()):
+        raise SettingsError(f"{path}:1: starts with a byte order mark: save it as UTF-8 without one.")
+    try:
+        text = content.decode("utf-8")
+        long_key = LONG_KEY.search(text)
+        if long_key is not None:
+            line = text.count("\n", 0, long_key.start()) + 1
+            raise SettingsError(f"{path}:{line}: a name of more than 32 parts: no setting has one.")
+        return tomllib.loads(text)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{path}:{line}: not TOML: not UTF-8 ({error.reason}).") from error
+    except tomllib.TOMLDecodeError as error:
+        place = TOML_PLACE.search(str(error))
+        line = int(place[1]) if place else content.count(b"\n") + 1
+        raise SettingsError(f"{path}:{line}: not TOML: {error}.") from error
+    except RecursionError as error:
+        raise SettingsError(f"{path}: not TOML that can be used: nested too deeply.") from error
+    except ValueError as error:  # Python reads no whole number of thousands of digits
+        raise SettingsError(f"{path}: not TOML that can be used: {error}.") from error
 
 
 def merge(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -524,7 +626,7 @@ def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
     """
     key, equals, text = assignment.partition("=")
     if not equals or not key.strip():
-        raise SettingsError(f"--set {assignment!r}: expected key=value, such as training.steps=100.")
+        raise SettingsError(f"--set {shorten(assignment)}: expected key=value, such as training.steps=100.")
     value = parse_value(text.strip())
     parts = key.strip().split(".")
     if parts[0] == "tasks" and len(parts) == 3:
@@ -535,7 +637,7 @@ def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
     for part in parts[:-1]:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
-            raise SettingsError(f"--set {assignment!r}: {part} holds values, not a section.")
+            raise SettingsError(f"--set {shorten(assignment)}: {part} holds values, not a section.")
     section[parts[-1]] = value
     drop_rival(section, parts[-1], value)
 
@@ -549,16 +651,19 @@ def drop_rival(section: dict[str, Any], key: str, value: Any) -> None:
 
 def choose_tasks(tree: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     """The task sections called ``name``, or all of them for ``*``."""
-    tasks = [task for task in tree.get("tasks", []) if isinstance(task, dict)]
+    listed = tree.get("tasks")
+    tasks = [task for task in listed if isinstance(task, dict)] if isinstance(listed, list) else []
     chosen = [task for task in tasks if name in ("*", task.get("name"))]
     if not chosen:
-        raise SettingsError(describe_unknown("task", name, [str(task.get("name")) for task in tasks]))
+        names = [task["name"] for task in tasks if isinstance(task.get("name"), str)]
+        raise SettingsError(describe_unknown("task", name, names))
     return chosen
 
 
 def parse_value(text: str) -> Any:
     """A TOML value, or the text itself where it is not TOML."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        tree = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):  # not TOML, a number too long, brackets too deep
         return text
+    return tree["value"] if tree.keys() == {"value"} else text  # more keys: the text went on in another line

@@ -1,4 +1,4 @@
-"""A run is a directory: where everything in it lies, and how a new one is made without touching an old one.
+"""A run is a directory: where everything in it lies, how one is made, held, finished and found whole again.
 
     runs/<name>/
         settings.toml  environment.json  events.jsonl
@@ -9,28 +9,72 @@
         noise/<method>/seed-<n>/<task>/        the same weights decoded once more
         lora_<task>/  full_<task>/             the first seed's components of ``lora`` and ``layers``
         experimental_results.json  results_analysis.md
+        checksums.json                         size and SHA-256 of all of these
         done.json                              written last: the run is complete
+
+    and for a while
+        lock                                   the process that works on the run
+        journal/  checkpoints/                 what an unfinished run goes on from
+        rewritten/                             files that will take the place of a finished run's own
 
 What this does not do: decide what is written into the files.
 """
 
 import json
+import os
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from errno import EEXIST
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
-from codestrata.errors import RunError, describe_unknown
-from codestrata.files import read_json, write_json, write_text
-from codestrata.settings import OFF, Settings, check_name, to_tree
+from codestrata.errors import RunError, SettingsError, StorageError, describe_unknown
+from codestrata.files import (
+    append_line,
+    make_folder,
+    move,
+    read_json,
+    remove,
+    sweep,
+    write_bytes,
+    write_json,
+    write_text,
+)
+from codestrata.locks import hold, is_locked
+from codestrata.manifests import (
+    CHECKSUMS_FILE,
+    DONE_FILE,
+    Content,
+    FileFault,
+    check_folder,
+    check_seal,
+    is_unsealed,
+    list_entries,
+    measure_file,
+    measure_folder,
+    read_contents,
+    seal_folder,
+)
+from codestrata.settings import OFF, Settings, build_settings, check_name, read_toml, to_tree
 
 RESULTS_FILE = "experimental_results.json"
 ANALYSIS_FILE = "results_analysis.md"
-DONE_FILE = "done.json"
+SETTINGS_FILE = "settings.toml"
+EVENTS_FILE = "events.jsonl"
+LOCK_FILE = "lock"
+JOURNAL, CHECKPOINTS, REWRITTEN = "journal", "checkpoints", "rewritten"
+APART = frozenset({CHECKSUMS_FILE, DONE_FILE, LOCK_FILE, JOURNAL, CHECKPOINTS, REWRITTEN})
+"""What the checksums of a run are not about."""
+DEFAULT_ROOT = Path("runs")
+NEVER_BEGUN = (
+    "never wrote its settings, so there is nothing to go on with: start it again under another --name."
+)
 FOUNDING_PREFIXES: Mapping[str, str] = {"lora": "lora_", "layers": "full_"}
 """The founding experiment's directory names of our components."""
 
@@ -51,6 +95,25 @@ class RunDirectory:
         """Whether the run came to its end."""
         return (self.path / DONE_FILE).is_file()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether some process works on the run now."""
+        return is_locked(self.path / LOCK_FILE)
+
+    @property
+    def settings_file(self) -> Path:
+        """Where the resolved settings lie."""
+        return self.path / SETTINGS_FILE
+
+    @property
+    def journal_folder(self) -> Path:
+        """Where the finished units of an unfinished run lie."""
+        return self.path / JOURNAL
+
+    def checkpoints_folder(self, method: str, seed: int, task: str) -> Path:
+        """Where the checkpoints of a method's training on ``task`` lie while the run is unfinished."""
+        return self.path / CHECKPOINTS / method / f"seed-{seed}" / task
+
     def task_folder(self, method: str, seed: int, task: str) -> Path:
         """Where a method's component after training on ``task`` lies."""
         return self.path / "methods" / method / f"seed-{seed}" / task
@@ -60,36 +123,156 @@ class RunDirectory:
         prefix = FOUNDING_PREFIXES.get(component)
         return None if prefix is None else self.path / f"{prefix}{task}"
 
+    def inside(self, path: Path) -> Path:
+        """``path``, which must lie in the run: no ``..`` and no symbolic link may lead out of it.
+
+        The run directory may itself be a link. Raises RunError: it leads out.
+        """
+        try:
+            is_inside = path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError, ValueError):  # a circle of links; a name that no file can have
+            is_inside = False
+        if not is_inside:
+            raise RunError(
+                f"{path} leads out of run {self.name!r} in {self.path.parent}: it is not "
+                "followed. Remove the link, or what names this path."
+            )
+        return path
+
+    @contextmanager
+    def hold(self) -> Iterator[None]:
+        """Have the run for oneself as long as the context lasts; a rewriting that was cut off is finished.
+
+        Raises:
+            RunError: another process has it, with the owner; or a symbolic link in it leads out of it.
+            StorageError: its files cannot be written.
+        """
+        with hold(self.path / LOCK_FILE, f"Run {self.name!r}"):
+            for path, kind in list_entries(self.path)[0].items():
+                if kind == "a symbolic link":
+                    self.inside(self.path / path)
+            self._put_in_place()
+            yield
+
     def write_settings(self, settings: Settings) -> None:
         """Store the resolved settings; ``codestrata run settings.toml`` repeats the run."""
-        write_text(self.path / "settings.toml", tomli_w.dumps(replace_off(to_tree(settings))))
+        write_text(self.settings_file, tomli_w.dumps(replace_off(to_tree(settings))))
+
+    def read_settings(self) -> Settings:
+        """The run's settings.
+
+        Raises:
+            RunError: it never wrote them.
+            SettingsError: they are damaged.
+        """
+        if not self.settings_file.is_file():
+            raise RunError(f"Run {self.name!r} in {self.path.parent} {NEVER_BEGUN}")
+        tree = read_toml(self.inside(self.settings_file))
+        try:
+            return build_settings(tree)
+        except SettingsError as error:
+            raise SettingsError(f"{self.settings_file}: {error}") from error
 
     def append_event(self, kind: str, **details: Any) -> None:
         """Add a line with a time stamp to ``events.jsonl``."""
         event = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **details}
-        with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event, ensure_ascii=False) + "\n")
+        append_line(self.path / EVENTS_FILE, json.dumps(event, ensure_ascii=False))
 
     def read_results(self) -> dict[str, Any]:
         """The content of ``experimental_results.json``.
 
         Raises: RunError: the run has not come to its end.
         """
-        if not self.is_done:
-            raise RunError(f"Run {self.name!r} has no results: it did not come to its end ({self.path}).")
-        results: dict[str, Any] = read_json(self.path / RESULTS_FILE)
+        self._check_done("has no results")
+        results: dict[str, Any] = read_json(self.inside(self.path / RESULTS_FILE))
         return results
 
-    def reopen(self) -> None:
-        """Take back that the run is complete, before its results are replaced."""
-        (self.path / DONE_FILE).unlink(missing_ok=True)
-
-    def finish(self, results: Mapping[str, Any], analysis: str) -> None:
-        """Write results and analysis, and last ``done.json``."""
+    def write_results(self, results: Mapping[str, Any], analysis: str) -> None:
+        """Store results and analysis."""
         write_json(self.path / RESULTS_FILE, results)
         write_text(self.path / ANALYSIS_FILE, analysis)
+
+    def finish(self, results: Mapping[str, Any], analysis: str) -> None:
+        """Write results, analysis, ``checksums.json`` and last ``done.json``; then forget how to go on."""
+        self.write_results(results, analysis)
         self.append_event("done")
-        write_json(self.path / DONE_FILE, {"finished": datetime.now(UTC).isoformat(timespec="seconds")})
+        seal_folder(self.path, measure_folder(self.path, APART))
+        self.clear()
+
+    def clear(self) -> None:
+        """Remove what only an unfinished run needs and what a crash left; the run is complete and held."""
+        remove(self.journal_folder)
+        remove(self.path / CHECKPOINTS)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove the temporary files that a crash left; for a run that is held."""
+        sweep(self.path)
+
+    @contextmanager
+    def rewriting(self) -> Iterator[Path]:
+        """A folder whose files take the place of the complete run's own at the end, all of them or none.
+
+        The checksums of all other files stay what they are, so that damage to them is still found. Only for a
+        run that is held.
+
+        Raises: RunError: the run is not complete, or its checksums are damaged; it stays as it was.
+        """
+        self._check_done("cannot be rewritten")
+        kept = measure_folder(self.path, APART) if is_unsealed(self.path) else self._read_checksums()
+        self._drop_rewritten()
+        folder = self.path / REWRITTEN
+        make_folder(folder)
+        try:
+            yield folder
+            log = self.inside(self.path / EVENTS_FILE)
+            if log.is_file() and kept.get(EVENTS_FILE) == measure_file(log):
+                write_bytes(folder / EVENTS_FILE, log.read_bytes())
+                RunDirectory(folder).append_event("rewritten")
+            seal_folder(folder, kept | measure_folder(folder))
+        except BaseException:
+            self._drop_rewritten()
+            raise
+        self._put_in_place()
+
+    def check_files(self) -> list[FileFault]:
+        """The files that are not as the run left them, by path; nothing where all is well.
+
+        Raises: RunError: the run has not come to its end.
+        """
+        self._check_done("has no checksums")
+        return check_folder(self.path, APART)
+
+    def _check_done(self, lack: str) -> None:
+        if not self.is_done:
+            raise RunError(
+                f"Run {self.name!r} {lack}: it did not come to its end ({self.path}). Go on with it: "
+                f"{write_resume_command(self)}"
+            )
+
+    def _read_checksums(self) -> dict[str, Content]:
+        fault = check_seal(self.path)
+        if fault is not None:
+            raise RunError(
+                f"{self.path / fault.path} is {fault.kind}: wanted {fault.wanted}, found {fault.found}. "
+                "Damage to other files would no longer be seen, so nothing was written."
+            )
+        return read_contents(self.path)
+
+    def _put_in_place(self) -> None:
+        """Carry a sealed rewriting to its end, from wherever it was cut off; drop one that is not sealed."""
+        folder = self.path / REWRITTEN
+        if (folder / DONE_FILE).is_file():
+            remove(self.path / DONE_FILE)  # until all is in place the run does not call itself complete
+            for path in list_entries(folder)[0]:
+                if path != DONE_FILE:
+                    move(folder / path, self.inside(self.path / path))
+            move(folder / DONE_FILE, self.path / DONE_FILE)
+        remove(folder)
+
+    def _drop_rewritten(self) -> None:
+        remove(self.path / REWRITTEN / DONE_FILE)  # first: half of the rest must not look sealed
+        remove(self.path / REWRITTEN)
 
 
 def replace_off(value: Any) -> Any:
@@ -107,6 +290,7 @@ def create_run(root: Path, name: str | None, preset: str) -> RunDirectory:
     Raises:
         RunError: a run of that name exists; nothing in it is touched.
         SettingsError: name or preset has characters that names may not have.
+        StorageError: it cannot be made.
     """
     check_run_name(root, name, preset)
     if name is not None:
@@ -124,18 +308,23 @@ def check_run_name(root: Path, name: str | None, preset: str) -> None:
     check_name("preset", preset)
     if name is not None:
         check_name("The run's name", name)
-        if (root / name).exists():
+        if os.path.lexists(root / name):
             raise RunError(describe_taken(RunDirectory(root / name)))
 
 
 def make_directory(path: Path) -> RunDirectory:
-    """The directory, made now. Raises RunError: something is there already."""
+    """The directory, made now.
+
+    Raises:
+        RunError: something is there already.
+        StorageError: it cannot be made.
+    """
     try:
-        path.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(describe_taken(RunDirectory(path))) from None
-    except OSError as error:
-        raise RunError(f"The run directory {path} cannot be made: {error.strerror}.") from error
+        make_folder(path, fresh=True)
+    except StorageError as error:
+        if error.errno == EEXIST and error.path == path:
+            raise RunError(describe_taken(RunDirectory(path))) from None
+        raise
     return RunDirectory(path)
 
 
@@ -143,11 +332,24 @@ def describe_taken(run: RunDirectory) -> str:
     """That a run is there already, and what to do about it."""
     there = f"Run {run.name!r} exists in {run.path.parent}."
     if run.is_done:
-        return (
-            f"{there} It is complete: look at it with 'codestrata show {run.name}', or choose another --name."
-        )
-    again = f"codestrata run {run.path / 'settings.toml'} --name ANOTHER"
-    return f"{there} It did not come to its end: start it again with '{again}'."
+        show = write_command("show", run)
+        return f"{there} It is complete: look at it with '{show}', or choose another --name."
+    if run.settings_file.is_file():
+        resume = write_resume_command(run)
+        return f"{there} It did not come to its end: go on with '{resume}', or choose another --name."
+    return f"{there} It never began: choose another --name, or remove {run.path} if nobody needs it."
+
+
+def write_resume_command(run: RunDirectory) -> str:
+    """The command that goes on with a run, as a shell takes it."""
+    return write_command("resume", run)
+
+
+def write_command(command: str, run: RunDirectory) -> str:
+    """A command about a run, as a shell takes it."""
+    root = run.path.parent
+    words = ["codestrata", command, run.name, *([] if root == DEFAULT_ROOT else ["--runs", str(root)])]
+    return shlex.join(words)
 
 
 def number_run(name: str, preset: str) -> int:
@@ -157,23 +359,31 @@ def number_run(name: str, preset: str) -> int:
 
 
 def list_directories(root: Path) -> Sequence[Path]:
-    """The directories in ``root``, by name; none where ``root`` is missing."""
-    return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    """The directories in ``root``, by name; none where ``root`` is missing.
+
+    Raises: StorageError: ``root`` cannot be read.
+    """
+    try:
+        return sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    except OSError as error:
+        raise StorageError(root, "read", error) from error
 
 
 def list_runs(root: Path) -> list[RunDirectory]:
     """The runs in ``root``, by name: the directories that hold settings."""
-    return [RunDirectory(path) for path in list_directories(root) if (path / "settings.toml").is_file()]
+    return [RunDirectory(path) for path in list_directories(root) if (path / SETTINGS_FILE).is_file()]
 
 
 def open_run(root: Path, name: str) -> RunDirectory:
     """An existing run, by its name in ``root`` or by its path.
 
-    Raises: RunError: there is none, with the names that are there.
+    Raises: RunError: there is none, with the names that are there; or it never began.
     """
     for path in (root / name, Path(name)):
-        if (path / "settings.toml").is_file():
-            return RunDirectory(path)
+        if (path / SETTINGS_FILE).is_file():
+            return RunDirectory(path if path.name not in ("", "..") else path.resolve())
+    if name in [path.name for path in list_directories(root)]:
+        RunDirectory(root / name).read_settings()
     raise RunError(
         f"{describe_unknown('run', name, [run.name for run in list_runs(root)])} Looked in {root}."
     )

@@ -1,7 +1,8 @@
 """The one training loop: a component's parameters, encoded examples, AdamW and a learning rate schedule.
 
 A step's examples are computed together as far as the token budget allows, and in parts beyond. What lies
-below the first trained module is computed once per example, where a store for its states is given.
+below the first trained module is computed once per example, where a store for its states is given. Where
+checkpoints are given, a training that was broken off goes on from the newest one, bit for bit.
 
 What this does not do: know tasks, sequences, directories or what kind of component it trains.
 """
@@ -9,50 +10,53 @@ What this does not do: know tasks, sequences, directories or what kind of compon
 import gc
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
 
+from codestrata.checkpoints import Checkpoints
 from codestrata.contracts import Component, Retention
 from codestrata.data.batches import EncodedExample, collate, cut_step, measure_rows, plan_epoch
-from codestrata.engine.attention import shared_masks
+from codestrata.engine.bench import Bench, forget_gradients, set_up
+from codestrata.engine.course import (
+    Course,
+    Step,
+    build_checkpoint,
+    describe_changes,
+    find_misfit,
+    go_on,
+    identify,
+)
 from codestrata.engine.host import seeded
-from codestrata.engine.losses import bare_head, measure_loss
+from codestrata.engine.losses import measure_loss
 from codestrata.engine.memory import MemoryGauge
-from codestrata.engine.precision import DTYPES, Chosen, choose_precision, compute_in, lowered_weights
-from codestrata.engine.prefixes import Prefix, build_inputs, find_prefix, shortened
-from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
+from codestrata.engine.precision import DTYPES, Chosen, compute_in
+from codestrata.engine.prefixes import build_inputs
+from codestrata.engine.states import StateStore, StateUse
 from codestrata.errors import TrainingError
-from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress, Silence
 from codestrata.settings import TrainingSettings
 
 BATCH_TOKENS = {"cpu": 8192}
 """Token budget where the settings leave it open; other devices take more."""
 ACCELERATOR_BATCH_TOKENS = 65536
-PASS_PRODUCTS = {"cpu": 2**29}
-"""What a forward and backward pass costs beside its products, in multiplications: a step is not cut into
-more passes where the padding saved is less. Measured on a CPU; accelerators wait longer for each pass."""
-ACCELERATOR_PASS_PRODUCTS = 2**36
-WORTHWHILE_SHARE = 0.5
-"""States are kept where at least this share of the examples is used: they are computed in whole chunks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitLog:
-    """What one training did and cost.
+    """What one training did and cost, all processes that worked on it together.
 
     ``losses`` holds every step's mean cross entropy per target token (nats), a retention's penalty included.
-    ``seconds`` is wall time, everything included. ``tokens`` counts prompt and target tokens without padding;
-    ``padding`` is the share of padding in what was computed. ``passes`` is how often the model ran forward
-    and backward, ``batch_tokens`` the token budget in the end. ``states`` says what became of the frozen
-    prefix, ``None`` where there is none. ``peak_memory_mib`` is the most that ``memory_counter`` saw.
+    ``seconds`` is wall time, everything included but what was lost with a process that was killed. ``tokens``
+    counts prompt and target tokens without padding; ``padding`` is the share of padding in what was computed.
+    ``passes`` is how often the model ran forward and backward, ``batch_tokens`` the token budget in the end.
+    ``states`` says what became of the frozen prefix, ``None`` where there is none. ``peak_memory_mib`` is the
+    most that ``memory_counter`` saw.
     """
 
     steps: int
@@ -75,44 +79,6 @@ class FitLog:
         return sum(tail) / len(tail)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bench:
-    """What every step of one training works with."""
-
-    model: Any
-    head: nn.Module
-    rows: Sequence[EncodedExample]
-    lengths: np.ndarray
-    parameters: Mapping[str, nn.Parameter]
-    retention: Retention | None
-    states: KeptStates | None
-    refused: StateUse | None
-    precision: Chosen
-    pad_id: int
-    device: torch.device
-
-    @property
-    def overhead(self) -> int:
-        """What a pass costs beside its products, in tokens of this model."""
-        products = PASS_PRODUCTS.get(self.device.type, ACCELERATOR_PASS_PRODUCTS)
-        return products // max(1, count_parameters(self.model))
-
-    @property
-    def usual_targets(self) -> float:
-        """Target tokens of an example, on average."""
-        return float(self.lengths[:, 1].mean())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What one step came to: mean loss, real tokens, tokens with padding, forward and backward passes."""
-
-    loss: float
-    tokens: int
-    cells: int
-    passes: int
-
-
 def fit(
     component: Component,
     name: str,
@@ -125,6 +91,7 @@ def fit(
     device: torch.device,
     retention: Retention | None = None,
     store: StateStore | None = None,
+    checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
     label: str = "train",
 ) -> FitLog:
@@ -136,7 +103,7 @@ def fit(
 
     Args:
         component: the kind of component, on its base.
-        name: which resident to train.
+        name: which resident to train; to go on from a checkpoint, as it was before the first step.
         rows: the examples.
         settings: of the loop.
         learning_rate: AdamW's peak.
@@ -145,25 +112,30 @@ def fit(
         device: where the base is.
         retention: protects earlier tasks.
         store: keeps the states of the frozen prefix; ``None`` computes them in every step.
+        checkpoints: keep the training's state, and the last one after the last step; the newest that is of
+            this very training is where it goes on from. ``None`` keeps none.
         progress: is told of every step, as one phase called ``label``.
         label: what the phase is called.
 
-    Raises: TrainingError: no examples, a loss that is not finite (the step and the examples are named), or an
-        example that does not fit into memory alone.
+    Raises:
+        TrainingError: no examples, a loss or gradient that is not finite (the step and the examples are
+            named), an example that does not fit into memory alone, or a base in fp16.
+        StorageError: a checkpoint cannot be written.
+        Interrupted: a signal came; the step under way is finished and its checkpoint stored.
     """
     if not rows:
         raise TrainingError("There are no training examples.")
     progress = progress or Silence()
     started = time.perf_counter()
     memory = MemoryGauge(device)
-    steps = plan_steps(measure_rows(rows), settings, seed=seed)
+    plan = plan_steps(measure_rows(rows), settings, seed=seed)
     with (
         seeded(seed, device),
         set_up(
             component,
             name,
             rows,
-            steps,
+            plan,
             settings,
             retention=retention,
             store=store,
@@ -173,108 +145,75 @@ def fit(
             label=label,
         ) as bench,
     ):
-        done, budget = run_steps(
-            bench, steps, settings, learning_rate=learning_rate, memory=memory, progress=progress, label=label
-        )
-        use = bench.refused
-        if bench.states is not None:
-            use = bench.states.describe(list_used(steps))
-    return FitLog(
-        steps=len(steps),
-        examples=sum(map(len, steps)),
-        tokens=sum(step.tokens for step in done),
-        padding=1 - sum(step.tokens for step in done) / sum(step.cells for step in done),
-        seconds=time.perf_counter() - started,
-        losses=tuple(step.loss for step in done),
-        precision=bench.precision,
-        passes=sum(step.passes for step in done),
-        batch_tokens=budget,
-        states=use,
-        peak_memory_mib=memory.read_peak(),
-        memory_counter=memory.counter,
+        course = begin(bench, plan, settings, learning_rate=learning_rate, memory=memory, started=started)
+        identity = dict[str, Any]()
+        if checkpoints is not None:
+            identity = identify(component, bench, settings, learning_rate=learning_rate, seed=seed)
+            find_place(course, checkpoints, identity, progress=progress, label=label)
+        run_steps(course, settings, checkpoints, identity, progress=progress, label=label)
+        return describe_course(course)
+
+
+def begin(
+    bench: Bench,
+    plan: Sequence[Sequence[int]],
+    settings: TrainingSettings,
+    *,
+    learning_rate: float,
+    memory: MemoryGauge,
+    started: float,
+) -> Course:
+    """A training before its first step."""
+    optimizer = torch.optim.AdamW(
+        # Fused: one pass over the tensors, where many small ones take longer to visit than to change.
+        bench.parameters.values(),
+        lr=learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    for group in optimizer.param_groups:
+        group["initial_lr"] = learning_rate  # where a schedule that does not begin at the first step looks
+    return Course(
+        bench=bench,
+        plan=plan,
+        optimizer=optimizer,
+        memory=memory,
+        started=started,
+        budget=settings.batch_tokens or BATCH_TOKENS.get(bench.device.type, ACCELERATOR_BATCH_TOKENS),
     )
 
 
-@contextmanager
-def set_up(
-    component: Component,
-    name: str,
-    rows: Sequence[EncodedExample],
-    steps: Sequence[Sequence[int]],
-    settings: TrainingSettings,
-    *,
-    retention: Retention | None,
-    store: StateStore | None,
-    pad_id: int,
-    device: torch.device,
-    progress: Progress,
-    label: str,
-) -> Iterator[Bench]:
-    """The model made ready for these steps, and whole again afterwards, whatever happens inside."""
-    model = component.model
-    precision = choose_precision(settings.precision, device)
-    parameters = component.parameters(name)
-    with ExitStack() as during:
-        prepare_modes(component, name, base_dropout=settings.base_dropout)
-        during.callback(model.eval)
-        during.callback(forget_gradients, parameters)
-        during.enter_context(shared_masks(model))
-        during.enter_context(lowered_weights(model, precision))
-        prefix = find_prefix(model)
-        states: KeptStates | StateUse | None = None
-        if prefix is not None:
-            states = open_states(
-                model,
-                prefix,
-                rows,
-                steps,
-                store,
-                settings,
-                precision=precision,
-                pad_id=pad_id,
-                progress=progress,
-            )
-        if isinstance(states, KeptStates):
-            during.enter_context(states)
-            states.fill(list_used(steps), progress=progress, label=f"{label}: states of the frozen part")
-            if states.reason is not None:
-                progress.say(f"states of the frozen part are not all kept: {states.reason}")
-            during.enter_context(shortened(model, prefix))
-        yield Bench(
-            model=model,
-            head=during.enter_context(bare_head(model)),
-            rows=rows,
-            lengths=measure_rows(rows),
-            parameters=parameters,
-            retention=retention,
-            states=states if isinstance(states, KeptStates) else None,
-            refused=states if isinstance(states, StateUse) else None,
-            precision=precision,
-            pad_id=pad_id,
-            device=device,
-        )
+def find_place(
+    course: Course, checkpoints: Checkpoints, identity: Mapping[str, Any], *, progress: Progress, label: str
+) -> None:
+    """Put a training where its newest checkpoint has it; where there is none, it begins."""
+    found = checkpoints.read(lambda checkpoint: find_misfit(checkpoint, course, identity))
+    if found is None:
+        return
+    go_on(course, found)
+    progress.say(f"{label}: goes on after step {len(course.done)} of {len(course.plan)}")
+    changes = describe_changes(found, course.bench)
+    if changes is not None:
+        progress.say(f"{label}: the last bits may differ from an uninterrupted run ({changes})")
 
 
-def forget_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
-    """Leave none behind: after a failure they would count in the next training."""
-    for parameter in parameters.values():
-        parameter.grad = None
-
-
-def list_used(steps: Sequence[Sequence[int]]) -> set[int]:
-    """The examples that the steps use."""
-    return {number for numbers in steps for number in numbers}
-
-
-def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> None:
-    """Activate the component with its dropout on, and the base's dropout on only where asked for."""
-    component.deactivate()
-    own = set(component.model.modules())
-    component.activate(name)
-    component.model.train(base_dropout)
-    for module in component.model.modules():
-        if module not in own:
-            module.training = True  # not .train(): a wrapper's children include the base's own modules
+def describe_course(course: Course) -> FitLog:
+    """The log of a training that is over."""
+    spent = course.measure()
+    return FitLog(
+        steps=len(course.plan),
+        examples=sum(map(len, course.plan)),
+        tokens=sum(step.tokens for step in course.done),
+        padding=1 - sum(step.tokens for step in course.done) / sum(step.cells for step in course.done),
+        seconds=spent.seconds,
+        losses=tuple(step.loss for step in course.done),
+        precision=course.bench.precision,
+        passes=sum(step.passes for step in course.done),
+        batch_tokens=course.budget,
+        states=course.describe_states(),
+        peak_memory_mib=spent.peak_memory_mib,
+        memory_counter=course.memory.counter,
+    )
 
 
 def plan_steps(lengths: np.ndarray, settings: TrainingSettings, *, seed: int) -> list[list[int]]:
@@ -296,74 +235,73 @@ def count_steps(examples: int, settings: TrainingSettings) -> int:
     return max(1, round(settings.epochs * math.ceil(examples / settings.batch_size)))
 
 
-def open_states(
-    model: Any,
-    prefix: Prefix,
-    rows: Sequence[EncodedExample],
-    steps: Sequence[Sequence[int]],
-    store: StateStore | None,
-    settings: TrainingSettings,
-    *,
-    precision: Chosen,
-    pad_id: int,
-    progress: Progress,
-) -> KeptStates | StateUse:
-    """Where the frozen prefix's states of these examples are kept, or why they are not."""
-    used = len(list_used(steps))
-    if settings.base_dropout:
-        return refuse_states(prefix, used, "dropout of the frozen base is on: its states are never the same")
-    if store is None:
-        return refuse_states(prefix, used, "no store was given")
-    if used < WORTHWHILE_SHARE * len(rows):
-        return refuse_states(prefix, used, f"only {used} of {len(rows)} examples are used")
-    found = store.open(model, prefix, rows, precision=precision, pad_id=pad_id)
-    if isinstance(found, str):
-        progress.say(f"states of the frozen part are not kept: {found}")
-        return refuse_states(prefix, used, found)
-    return found
-
-
 def run_steps(
-    bench: Bench,
-    steps: Sequence[Sequence[int]],
+    course: Course,
     settings: TrainingSettings,
+    checkpoints: Checkpoints | None,
+    identity: Mapping[str, Any],
     *,
-    learning_rate: float,
-    memory: MemoryGauge,
     progress: Progress,
     label: str,
-) -> tuple[list[Step], int]:
-    """All optimizer steps; what each came to, and the token budget in the end."""
-    accelerator = Accelerator(cpu=bench.device.type == "cpu", mixed_precision="no", device_placement=False)
-    optimizer = accelerator.prepare(
-        # Fused: one pass over the tensors, where many small ones take longer to visit than to change.
-        torch.optim.AdamW(
-            bench.parameters.values(), lr=learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+) -> None:
+    """All optimizer steps that are not done yet, each offered to the checkpoints once it is done."""
+    accelerator = Accelerator(
+        cpu=course.bench.device.type == "cpu", mixed_precision="no", device_placement=False
     )
+    optimizer = accelerator.prepare(course.optimizer)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer.optimizer, lambda step: scale_learning_rate(step, len(steps), settings)
+        course.optimizer,
+        lambda step: scale_learning_rate(step, len(course.plan), settings),
+        last_epoch=len(course.done) - 1,
     )
-    budget = settings.batch_tokens or BATCH_TOKENS.get(bench.device.type, ACCELERATOR_BATCH_TOKENS)
-    done: list[Step] = []
-    progress.start(label, len(steps))
-    for numbers in steps:
-        step, affordable = differentiate(bench, numbers, budget, accelerator)
-        if affordable < budget:
-            progress.say(f"out of memory: at most {affordable} tokens are computed together from now on")
-            budget = affordable
-        check_finite(
-            step.loss, step=len(done) + 1, identifiers=[bench.rows[number].identifier for number in numbers]
-        )
-        if settings.clip_norm is not None:
-            accelerator.clip_grad_norm_(bench.parameters.values(), settings.clip_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        done.append(step)
-        memory.sample()
-        progress.advance(len(done), f"loss {step.loss:.3f}")
-    return done, budget
+    progress.start(label, len(course.plan))
+    while not course.is_over:
+        with nullcontext() if checkpoints is None else checkpoints.undisturbed():
+            step = differentiate_next(course, accelerator, checkpoints, settings.clip_norm, progress)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            course.done.append(step)
+            course.memory.sample()
+            if checkpoints is not None:
+                checkpoints.offer(
+                    len(course.done), lambda: build_checkpoint(course, identity), last=course.is_over
+                )
+        progress.advance(len(course.done), f"loss {step.loss:.3f}")
+
+
+def differentiate_next(
+    course: Course,
+    accelerator: Accelerator,
+    checkpoints: Checkpoints | None,
+    clip_norm: float | None,
+    progress: Progress,
+) -> Step:
+    """The next step's gradient, clipped; nothing is changed by it yet.
+
+    Raises: TrainingError: its loss, or the norm of its gradient, is not finite.
+    """
+    bench, numbers = course.bench, course.plan[len(course.done)]
+    step, affordable = differentiate(bench, numbers, course.budget, accelerator)
+    if affordable < course.budget:
+        progress.say(f"out of memory: at most {affordable} tokens are computed together from now on")
+        course.budget = affordable
+    norm = clip_gradient(bench, clip_norm, accelerator)
+    for what, value in (("loss", step.loss), ("norm of the gradient", norm)):
+        if not math.isfinite(value):
+            identifiers = [bench.rows[number].identifier for number in numbers]
+            raise TrainingError(
+                describe_failure(what, value, len(course.done) + 1, identifiers) + describe_kept(checkpoints)
+            )
+    return step
+
+
+def clip_gradient(bench: Bench, clip_norm: float | None, accelerator: Accelerator) -> float:
+    """The norm that the gradient has, or had before it was scaled down to ``clip_norm``."""
+    if clip_norm is not None:
+        return float(accelerator.clip_grad_norm_(bench.parameters.values(), clip_norm))
+    gradients = [parameter.grad for parameter in bench.parameters.values() if parameter.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
 
 
 def differentiate(
@@ -446,10 +384,17 @@ def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> fl
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
-def check_finite(loss: float, *, step: int, identifiers: Sequence[str]) -> None:
-    """Refuse to go on from a loss that is not a number."""
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"The loss is {loss} at step {step}, on examples {', '.join(identifiers)}. "
-            "Lower the learning rate (--set training.learning_rate=...) or look at these examples."
-        )
+def describe_failure(what: str, value: float, step: int, identifiers: Sequence[str]) -> str:
+    """Where a training came to a number that it cannot go on from, and what to do."""
+    return (
+        f"The {what} is {value} at step {step}, on examples {', '.join(identifiers)}. "
+        "Lower the learning rate (--set training.learning_rate=...) or look at these examples."
+    )
+
+
+def describe_kept(checkpoints: Checkpoints | None) -> str:
+    """What is kept of a training that cannot go on."""
+    if checkpoints is None or checkpoints.newest is None:
+        return ""
+    step = checkpoints.newest
+    return f" The component before step {step + 1} is kept in {checkpoints.place(step)}."

@@ -2,11 +2,12 @@
 
 import copy
 import json
+import os
 import shutil
 
 import pytest
 
-from codestrata.answering import Choice, answer, choose_component, read_run_settings
+from codestrata.answering import Choice, answer, choose_component
 from codestrata.errors import ComponentError, RunError, SettingsError
 from codestrata.store import RunDirectory
 
@@ -93,10 +94,6 @@ def test_an_unfinished_run_cannot_answer(tmp_path):
         choose_component(RunDirectory(tmp_path), "python", None)
 
 
-def test_the_settings_of_a_run_are_read_back(tiny_run, tiny_settings):
-    assert read_run_settings(tiny_run) == tiny_settings
-
-
 def test_another_base_under_the_same_name_is_refused(tiny_run, tiny_base_folder, build_tiny_t5, tmp_path):
     other = tmp_path / "base"
     shutil.copytree(tiny_base_folder, other)
@@ -110,3 +107,149 @@ def test_another_base_under_the_same_name_is_refused(tiny_run, tiny_base_folder,
     settings.write_text(text.replace(str(tiny_base_folder), str(other)), encoding="utf-8")
     with pytest.raises(ComponentError, match="base_fingerprint"):
         answer(run, Choice(method="lora", seed=0, task="python"), ["sum"], device="cpu")
+
+
+def test_another_base_is_named_with_both_fingerprints(tiny_run, copied, tiny_base_folder):
+    path = copied.task_folder("lora", 0, "python") / "component.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["base_fingerprint"]
+    edit(path, base_fingerprint="0" * 64)
+    with pytest.raises(ComponentError, match=f"base_fingerprint is '{'0' * 64}', but '{found}' is needed"):
+        answer(copied, Choice(method="lora", seed=0, task="python"), ["sum"], device="cpu")
+
+
+@pytest.fixture
+def copied(tiny_run, tmp_path):
+    """A run of one's own, to be changed."""
+    run = RunDirectory(tmp_path / "runs" / "copy")
+    shutil.copytree(tiny_run.path, run.path)
+    return run
+
+
+def edit(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | values), encoding="utf-8")
+
+
+LORA = Choice(method="lora", seed=0, task="python")
+
+
+def set_seed(value):
+    def change(results):
+        for method in results["methods"]:
+            for entry in method["seeds"]:
+                entry["seed"] = value
+
+    return change
+
+
+def rename_methods(results):
+    for method in results["methods"]:
+        method["name"] = f"../../../{method['name']}"
+
+
+def score_with_text(results):
+    set_final(results, "lora", 0, "0.5")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (set_seed("../../../../lora/seed-0"), RunError, r"no run writes \(ValueError: .*a seed is"),
+        (set_seed(None), RunError, "a seed is None"),
+        (set_seed(True), RunError, "a seed is True"),
+        (rename_methods, SettingsError, r"Unknown trained method '\.\./\.\./\.\./"),
+        (score_with_text, RunError, "a score is '0.5'"),
+        (lambda results: results.update(methods=7), RunError, "no run writes"),
+        (lambda results: results.update(tasks=[["name"]]), RunError, "no run writes"),
+        (lambda results: results.update(headline_metric=["x"]), RunError, "no run writes"),
+        (lambda results: results.pop("tasks"), RunError, "no run writes"),
+        (lambda results: results["methods"][1].update(name=["lora"]), RunError, "no run writes"),
+        (lambda results: results["methods"][1]["seeds"][0]["R"].update(test=[]), RunError, "no run writes"),
+    ],
+    ids=[
+        "seed that is a path",
+        "no seed",
+        "seed that is a truth",
+        "methods that are paths",
+        "score that is text",
+        "methods that are a number",
+        "tasks that are lists",
+        "metric that is a list",
+        "no tasks",
+        "method that is a list",
+        "no matrix",
+    ],
+)
+def test_results_of_a_stranger_lead_nowhere(change, error, message, pretend):
+    with pytest.raises(error, match=message):
+        choose_component(pretend(change), "python", None)
+
+
+def test_a_task_that_would_lead_out_is_refused(pretend):
+    def change(results):
+        results["tasks"][0]["name"] = "../../x"
+
+    with pytest.raises(SettingsError, match=r"The task's name is '\.\./\.\./x'"):
+        choose_component(pretend(change), "../../x", "lora")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"method": "../lora"}, r"Unknown trained method '\.\./lora'"),
+        ({"method": "base"}, "Unknown trained method 'base'"),
+        ({"seed": "0/../../../.."}, r"The seed is '0/\.\./"),
+        ({"task": "../../x"}, "The task's name is"),
+        ({"task": ".."}, "The task's name is"),
+    ],
+    ids=str,
+)
+def test_a_choice_that_would_lead_out_is_refused_before_anything_is_loaded(
+    values, message, tiny_run, monkeypatch
+):
+    monkeypatch.setattr("codestrata.answering.load_base", None)
+    with pytest.raises(SettingsError, match=message):
+        answer(tiny_run, Choice(**{"method": "lora", "seed": 0, "task": "python", **values}), ["sum"])
+
+
+@pytest.mark.parametrize(
+    "depth", ["methods", "methods/lora", "methods/lora/seed-0", "methods/lora/seed-0/python"]
+)
+def test_a_folder_that_leads_out_of_the_run_is_not_followed(depth, copied, tmp_path, monkeypatch):
+    monkeypatch.setattr("codestrata.answering.load_base", None)
+    shutil.move(copied.path / depth, tmp_path / "outside")
+    (copied.path / depth).symlink_to(tmp_path / "outside")
+    with pytest.raises(RunError, match="leads out of"):
+        answer(copied, LORA, ["sum"])
+
+
+@pytest.mark.parametrize("file", ["component.json", "adapter_config.json", "adapter_model.safetensors"])
+def test_a_file_that_leads_out_of_the_component_is_not_followed(file, copied, tmp_path):
+    path = copied.task_folder("lora", 0, "python") / file
+    shutil.move(path, tmp_path / file)
+    path.symlink_to(tmp_path / file)
+    with pytest.raises(ComponentError, match=f"{file}: a symlink that leads out of its folder"):
+        answer(copied, LORA, ["sum"], device="cpu")
+
+
+@pytest.mark.parametrize("file", ["component.json", "adapter_config.json", "adapter_model.safetensors"])
+def test_a_fifo_in_the_component_is_not_waited_for(file, copied):
+    path = copied.task_folder("lora", 0, "python") / file
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ComponentError, match=f"{file}: a FIFO"):
+        answer(copied, LORA, ["sum"], device="cpu")
+
+
+def test_a_run_that_is_a_link_itself_answers(copied, tiny_run, tmp_path):
+    (tmp_path / "link").symlink_to(copied.path)
+    assert answer(RunDirectory(tmp_path / "link"), LORA, ["sum"], device="cpu") == answer(
+        tiny_run, LORA, ["sum"], device="cpu"
+    )
+
+
+@pytest.mark.parametrize("template", [None, 7, ["{}"], "no place for the text"], ids=str)
+def test_a_template_that_is_none_is_refused_before_anything_is_loaded(template, copied, monkeypatch):
+    monkeypatch.setattr("codestrata.answering.load_base", None)
+    edit(copied.task_folder("lora", 0, "python") / "component.json", prompt_template=template)
+    with pytest.raises(ComponentError, match=r"prompt_template is .*, but a text with \{\} in it is needed"):
+        answer(copied, LORA, ["sum"])

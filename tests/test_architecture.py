@@ -17,9 +17,9 @@ PACKAGE = Path(codestrata.__file__).parent
 # Every module may raise, so the errors lie below the ground floor.
 FLOORS = {
     -1: ("errors",),
-    0: ("records", "files", "progress"),
-    1: ("settings", "presets", "contracts", "environment", "languages", "analysis"),
-    2: ("data", "models", "metrics", "store", "report"),
+    0: ("records", "files", "progress", "locks", "interrupts"),
+    1: ("settings", "presets", "contracts", "environment", "languages", "analysis", "manifests"),
+    2: ("data", "models", "metrics", "store", "journal", "checkpoints", "report"),
     3: ("components", "retention", "engine", "results"),
     4: ("training", "evaluation", "controls", "selection", "lab", "methods"),
     5: ("experiment", "planning", "answering", "pretraining"),
@@ -32,6 +32,57 @@ VAGUE_NAMES = {"utils", "util", "common", "base", "manager", "helpers", "helper"
 BROAD_EXCEPTIONS = {"Exception", "BaseException"}
 # A runner answers for whatever an untrusted program raises, SystemExit included.
 MAY_CATCH_EVERYTHING = {"codestrata.languages.runners.python"}
+
+# What changes a disk goes through `files`, where it is durable and tests can make it fail; but for these.
+MAY_WRITE = {
+    "codestrata.files": "the one place",
+    "codestrata.locks": "a lock is a file that is open, not a content",
+    "codestrata.engine.states": "a cache outside the run, written in place as states are computed",
+    "codestrata.data.tokens": "a cache outside the run, of arrays that are mapped into memory",
+    "codestrata.engine.memory": "resets a counter of the kernel's in /proc",
+    "codestrata.pretraining": "transformers writes the checkpoint that is shipped",
+    "codestrata.languages.containment": "what attacks find is thrown away",
+    "codestrata.languages.sandbox": "what programs write is thrown away",
+    "codestrata.languages.runners.python": "runs without the package; what programs write is thrown away",
+}
+NAMED_CHANGES = {
+    "mkdtemp",
+    "mkstemp",
+    "NamedTemporaryFile",
+    "rmtree",
+    "save_file",
+    "save_model",
+    "TemporaryDirectory",
+}
+CHANGES = NAMED_CHANGES | {
+    *(
+        "chmod",
+        "copyfile",
+        "copytree",
+        "copy2",
+        "ftruncate",
+        "hardlink_to",
+        "link",
+        "makedirs",
+        "mkdir",
+        "rename",
+    ),
+    *(
+        "renames",
+        "rmdir",
+        "save_pretrained",
+        "savefig",
+        "symlink",
+        "symlink_to",
+        "touch",
+        "truncate",
+        "unlink",
+    ),
+    *("write_bytes", "write_text"),
+}
+"""Methods that change a disk, whatever they belong to; those of the first line also as functions."""
+DOTTED_CHANGES = {"os.remove", "os.write", "np.save", "np.savez", "shutil.copy", "shutil.move", "torch.save"}
+WRITING_FLAGS = ("O_WRONLY", "O_RDWR", "O_CREAT", "O_APPEND", "O_TRUNC")
 
 
 def name_module(path: Path) -> str:
@@ -96,6 +147,32 @@ def list_broad_handlers(tree: ast.Module) -> list[int]:
         if any(entry is None or ast.unparse(entry).split(".")[-1] in BROAD_EXCEPTIONS for entry in caught):
             lines.append(node.lineno)
     return lines
+
+
+def list_disk_changes(tree: ast.Module) -> list[int]:
+    """Lines of calls that change a disk or open a file for it."""
+    return [node.lineno for node in ast.walk(tree) if isinstance(node, ast.Call) and changes_disk(node)]
+
+
+def changes_disk(call: ast.Call) -> bool:
+    name = ast.unparse(call.func)
+    if isinstance(call.func, ast.Name):
+        return name in NAMED_CHANGES or (name == "open" and opens_to_write(call))
+    method = name.split(".")[-1]
+    if method == "replace":  # of a path; that of a text takes two arguments, that of a date only keywords
+        return len(call.args) == 1 or name == "os.replace"
+    if name == "os.open":
+        return any(flag in ast.unparse(call) for flag in WRITING_FLAGS)
+    if method in ("open", "fdopen", "open_memmap", "memmap"):
+        return opens_to_write(call)
+    return method in CHANGES or name in DOTTED_CHANGES
+
+
+def opens_to_write(call: ast.Call) -> bool:
+    arguments = [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "mode")]
+    texts = [argument.value for argument in arguments if isinstance(argument, ast.Constant)]
+    modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwaxbt+")]
+    return any(set(mode) & set("wax+") for mode in modes)
 
 
 def select_top_level(tree: ast.Module) -> ast.Module:
@@ -193,6 +270,68 @@ def test_no_handler_swallows_everything(module):
 def test_a_broad_handler_is_found_unless_it_ends_in_raise(handler):
     assert list_broad_handlers(ast.parse(f"try:\n    f()\n{handler}\n    g()")) == [3]
     assert list_broad_handlers(ast.parse(f"try:\n    f()\n{handler}\n    g()\n    raise")) == []
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in MAY_WRITE])
+def test_the_disk_is_changed_through_one_module(module):
+    lines = list_disk_changes(parse(module))
+    assert not lines, (
+        f"{module}: lines {lines} change a disk: use codestrata.files, or give a reason in MAY_WRITE"
+    )
+
+
+@pytest.mark.parametrize("module", MAY_WRITE)
+def test_what_may_change_a_disk_does(module):
+    assert list_disk_changes(parse(module)), f"{module} changes no disk: take it out of MAY_WRITE"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "path.write_text('')",
+        "Path(a, b).write_bytes(b'')",
+        "path.mkdir(parents=True)",
+        "(folder / name).unlink()",
+        "path.replace(other)",
+        "os.replace(a, b)",
+        "os.remove(a)",
+        "os.open(a, os.O_RDONLY | os.O_CREAT)",
+        "open(path, 'w')",
+        "open(path, mode='r+b')",
+        "path.open('ab')",
+        "gzip.open(path, 'wt')",
+        "np.save(path, array)",
+        "shutil.rmtree(path)",
+        "rmtree(path)",
+        "tempfile.mkdtemp()",
+        "save_file(tensors, path)",
+        "model.save_pretrained(folder)",
+        "figure.savefig(path)",
+    ],
+)
+def test_a_change_of_the_disk_is_found(source):
+    assert list_disk_changes(ast.parse(source)) == [1]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "write_text(path, '')",
+        "remove(path)",
+        "names.remove(name)",
+        "text.replace('a', 'b')",
+        "replace(cell, row=1)",
+        "rename(flows)",
+        "os.open(path, os.O_RDONLY)",
+        "open(path)",
+        "path.open('rb')",
+        "open(path, encoding='utf-8')",
+        "store.open(model, rows)",
+        "component.write(name, folder, about)",
+    ],
+)
+def test_what_leaves_the_disk_alone_passes(source):
+    assert list_disk_changes(ast.parse(source)) == []
 
 
 @pytest.mark.parametrize("module", [name for name in INSIDE if name.startswith("codestrata.analysis.")])

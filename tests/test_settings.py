@@ -29,6 +29,7 @@ def build_tree(**changes: Any) -> dict[str, Any]:
 
 
 names = st.text("abcXYZ019", min_size=1, max_size=8)
+texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 counts = st.integers(1, 10_000)
 rates = st.floats(min_value=0, max_value=1, exclude_min=True)
 tasks = st.fixed_dictionaries(
@@ -37,7 +38,7 @@ tasks = st.fixed_dictionaries(
 ) | st.fixed_dictionaries(
     {"name": names, "source": st.just("codesearchnet")},
     optional={
-        "path": st.none() | st.text().filter(lambda text: text != "null"),
+        "path": st.none() | texts.filter(lambda text: text != "null"),
         "objective": st.sampled_from(["generate", "copy"]),
         "evaluation_objective": st.none() | st.just("complete"),
     },
@@ -61,7 +62,7 @@ trees = st.fixed_dictionaries(
         "methods": st.lists(names, min_size=1, max_size=3, unique=True),
         "seeds": st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True),
         "lora": st.fixed_dictionaries(
-            {}, optional={"alpha": counts, "targets": st.none() | st.lists(st.text(), max_size=2)}
+            {}, optional={"alpha": counts, "targets": st.none() | st.lists(texts, max_size=2)}
         ),
         "layers": st.fixed_dictionaries({"placement": st.builds("interleaved:{}".format, counts)}),
         "execution": st.fixed_dictionaries({"timeout_seconds": counts | rates}),
@@ -242,6 +243,31 @@ def test_numbers_of_examples_have_ranges(key, too_low):
         build_settings({"tasks": [{"name": "python", key: too_low}]})
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "highest", "too_high"),
+    [
+        ("training", "batch_size", 10**9, 10**9 + 1),
+        ("training", "weight_decay", 1e9, 1e300),
+        ("execution", "timeout_seconds", 86400.0, 86401.0),
+        ("device", "threads", 1024, 1025),
+        ("decoding", "seed", 2**62, 2**62 + 1),
+        ("decoding", "max_new_tokens", 10**9, 2**63 - 1),
+    ],
+)
+def test_values_above_their_range_are_refused(section, key, highest, too_high):
+    built = build_settings(build_tree(**{section: {key: highest}}))
+    assert getattr(getattr(built, section), key) == highest
+    with pytest.raises(SettingsError, match=rf"{section}\.{key} is {re.escape(str(too_high))}: "):
+        build_settings(build_tree(**{section: {key: too_high}}))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**62 + 1, 2**63])
+def test_seeds_are_numbers_that_every_generator_takes(seed):
+    for tree in ({"seeds": [seed]}, {"decoding": {"seed": seed}}, {"tasks": [{"name": "a", "seed": seed}]}):
+        with pytest.raises(SettingsError, match=f"seeds?(.0)? is {seed}: "):
+            build_settings(build_tree(**tree))
+
+
 @pytest.mark.parametrize("training", [{}, {"steps": 5, "epochs": 1.0}, {"steps": None, "epochs": None}])
 def test_training_lasts_for_steps_or_epochs(training):
     with pytest.raises(SettingsError, match="set exactly one of them"):
@@ -274,10 +300,42 @@ def test_good_names_pass(name):
     assert settings.TaskSettings(name=name).name == name
 
 
-@pytest.mark.parametrize("name", ["", "_", "-a", "_a", "a b", "a/b", "..", "a.b", "é", "a\n", "a" * 65])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "_",
+        "-a",
+        "_a",
+        "a b",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        ".a",
+        "a.b",
+        "é",
+        "a\n",
+        "a\0",
+        "\x1b[31m",
+        "a" * 65,
+    ],
+)
 def test_names_that_are_no_file_names_are_refused(name):
     with pytest.raises(SettingsError, match=r"tasks\.name is .*: use 1 to 64 letters"):
         settings.TaskSettings(name=name)
+
+
+@pytest.mark.parametrize("name", ["con", "NUL", "Aux", "prn", "COM1", "lpt9"])
+def test_names_of_devices_of_windows_are_refused(name):
+    with pytest.raises(SettingsError, match=rf"tasks\.name is '{name}', which Windows takes for a device"):
+        settings.TaskSettings(name=name)
+    assert settings.TaskSettings(name=f"{name}-1").name == f"{name}-1"
+
+
+def test_names_that_differ_in_case_only_are_refused():
+    with pytest.raises(SettingsError, match="tasks holds 'Lua' and 'lUA', which differ in case only"):
+        build_settings(build_tree(tasks=[{"name": "Lua"}, {"name": "go"}, {"name": "lUA"}]))
 
 
 @pytest.mark.parametrize(
@@ -324,7 +382,9 @@ def test_good_devices_pass(name):
     assert settings.DeviceSettings(name=name).name == name
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "auto:1", "CUDA", ""])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:\u0663", "cuda:9999", "cpu:0", "auto:1", "CUDA", ""]
+)
 def test_other_devices_are_refused_with_the_choices(name):
     with pytest.raises(SettingsError, match=r"device\.name is .*: use auto, cuda, cuda:<n>, mps or cpu"):
         settings.DeviceSettings(name=name)
@@ -339,9 +399,17 @@ def test_an_experiment_file_is_read_as_plain_values(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"\nseeds 0\n", r"run\.toml: not TOML: .*at line 2"),
-        (b"a = 1\na = 2\n", r"run\.toml: not TOML: Cannot overwrite a value"),
-        (b'name = "\xff"', r"run\.toml: not TOML: .*can't decode byte"),
+        (b"\nseeds 0\n", r"run\.toml:2: not TOML: .*at line 2"),
+        (b"a = 1\na = 2\n", r"run\.toml:2: not TOML: Cannot overwrite a value"),
+        (b"a = 1\nb = [\n\n", r"run\.toml:4: not TOML: .*end of document"),
+        (b'\n\nname = "\xff"', r"run\.toml:3: not TOML: not UTF-8 \(invalid start byte\)"),
+        (b"\xef\xbb\xbfseeds = 0\n", r"run\.toml:1: starts with a byte order mark: save it as UTF-8 without"),
+        (b"seeds = " + b"9" * 5000, r"run\.toml: not TOML that can be used: .*digits"),
+        (b"seeds = " + b"[" * 2000, r"run\.toml: not TOML that can be used: nested too deeply"),
+        (b"#" * 2**20 + b"\n", r"run\.toml: larger than 1 MiB"),
+        (b"\na = {" + b"b." * 500_000 + b"c = 1}", r"run\.toml:2: a name of more than 32 parts"),
+        (b"x" * 2**20, r"run\.toml:1: not TOML"),
+        (b'"a"' * 2**18, r"run\.toml:1: not TOML"),
         (None, r"run\.toml: cannot be read: No such file"),
     ],
 )
@@ -383,6 +451,9 @@ def test_merging_goes_into_sections_and_replaces_lists():
         ('base.name="pocket"', "base", {"name": "pocket"}),
         ("base.name=a=b", "base", {"name": "a=b"}),
         ("base.name=", "base", {"name": ""}),
+        ("base.name=1\nx = 2", "base", {"name": "1\nx = 2"}),
+        (f"base.name={'9' * 5000}", "base", {"name": "9" * 5000}),
+        (f"base.name={'[' * 5000}", "base", {"name": "[" * 5000}),
         ("seeds=[0, 1]", "seeds", [0, 1]),
         ("preset=null", "preset", "null"),
     ],
@@ -439,6 +510,15 @@ def test_what_a_source_would_ignore_is_refused(task):
         build_settings({"tasks": [{"name": "python", **task}]})
 
 
+@pytest.mark.parametrize("task", [{}, {"source": "file", "path": "a.jsonl"}])
+def test_overlap_is_allowed_only_where_there_may_be_some(task):
+    with pytest.raises(SettingsError, match=r"tasks\.allow_overlap of task 'a' goes with"):
+        build_settings({"tasks": [{"name": "a", "allow_overlap": True, **task}]})
+    for kept in ({"source": "codesearchnet"}, {"source": "file", "path": "a", "test_path": "b"}):
+        task = {"name": "a", "allow_overlap": True, **kept}
+        assert build_settings({"tasks": [task]}).tasks[0].allow_overlap
+
+
 def test_only_kata_has_unseen_examples():
     with pytest.raises(SettingsError, match="only source"):
         build_settings({"tasks": [{"name": "a", "source": "file", "path": "a.jsonl", "unseen_examples": 3}]})
@@ -472,7 +552,17 @@ def test_assignments_that_address_nothing_are_refused(assignment, message):
         apply_assignment(build_tree(seeds=[0]), assignment)
 
 
-@pytest.mark.parametrize("tree", [{}, {"tasks": []}, {"tasks": ["python"]}])
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        {"tasks": []},
+        {"tasks": ["python"]},
+        {"tasks": 5},
+        {"tasks": "python"},
+        {"tasks": {"name": "python"}},
+    ],
+)
 def test_a_tree_without_tasks_has_none_to_address(tree):
     with pytest.raises(SettingsError, match=r"Unknown task 'python'\. Known: none"):
         apply_assignment(tree, "tasks.python.seed=1")
@@ -483,3 +573,22 @@ def test_an_unknown_key_that_was_set_is_refused_when_built():
     apply_assignment(tree, "training.stpes=5")
     with pytest.raises(SettingsError, match=r"Did you mean 'training\.steps'"):
         build_settings(tree)
+
+
+def test_how_often_a_training_is_kept():
+    def build(seconds):
+        return build_settings(build_tree(checkpoints={"seconds": seconds})).checkpoints.seconds
+
+    assert build_settings(build_tree()).checkpoints.seconds == 60.0
+    assert [build(seconds) for seconds in (0, 0.5, "null", None)] == [0.0, 0.5, None, None]
+    with pytest.raises(SettingsError, match=r"^checkpoints\.seconds is -1\.0: it must be at least 0"):
+        build(-1)
+
+
+@pytest.mark.parametrize("section", ["training", "decoding"])
+def test_fp16_is_refused_with_the_reason(section):
+    message = (
+        rf"^Unknown {section}\.precision 'fp16'.* T5's activations go beyond fp16's largest number, 65504"
+    )
+    with pytest.raises(SettingsError, match=message):
+        build_settings(build_tree(**{section: {"precision": "fp16"}}))

@@ -9,6 +9,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from codestrata import training
+from codestrata.checkpoints import Checkpoints
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
 from codestrata.components.weights import WeightsComponent
@@ -38,7 +39,7 @@ BUILDERS = {
     "layers": lambda base: build_layers(base, LayersSettings(placement="both")),
     "weights": WeightsComponent,
 }
-EXTRAS = ("retention", "progress", "label", "store")
+EXTRAS = ("retention", "progress", "label", "store", "checkpoints")
 each_kind = pytest.mark.parametrize("kind", BUILDERS)
 
 
@@ -241,12 +242,12 @@ def test_gradients_do_not_pile_up(tiny_t5, optimizer_steps):
 class Penalty:
     """A retention that pulls to zero, or spoils the loss from some step on."""
 
-    def __init__(self, weight, spoils_from=math.inf):
-        self.weight, self.spoils_from, self.calls = weight, spoils_from, 0
+    def __init__(self, weight, spoils_from=math.inf, factor=math.nan):
+        self.weight, self.spoils_from, self.factor, self.calls = weight, spoils_from, factor, 0
 
     def penalise(self, parameters):
         self.calls += 1
-        factor = math.nan if self.calls >= self.spoils_from else self.weight
+        factor = self.factor if self.calls >= self.spoils_from else self.weight
         return factor * sum((parameter**2).sum() for parameter in parameters.values())
 
 
@@ -260,6 +261,49 @@ def test_a_retention_is_added_to_every_step(build_tiny_t5):
     assert train(penalty) < 0.9 * train(None)
     assert penalty.calls == 10
     assert train(Penalty(0.0)) == train(None)
+
+
+class Spoiler:
+    """A retention whose penalty is fine, and whose gradient is not, in one step."""
+
+    def __init__(self, step):
+        self.step, self.calls = step, 0
+
+    def penalise(self, parameters):
+        self.calls += 1
+        (first, *_) = parameters.values()
+        if self.calls == self.step:
+            first.register_hook(lambda gradient: gradient * math.inf)
+        return 0.0 * (first**2).sum()
+
+
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_a_gradient_that_is_not_finite_is_refused_too(clip_norm, tiny_t5):
+    component = build("lora", tiny_t5)
+    with pytest.raises(
+        TrainingError, match=r"^The norm of the gradient is nan at step 3, on examples \w+, \w"
+    ):
+        run(component, batch_size=2, steps=9, retention=Spoiler(3), clip_norm=clip_norm)
+    assert all(torch.isfinite(tensor).all() for tensor in copy_parameters(component).values())
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(0.0, 6), (None, None)])
+def test_the_last_good_checkpoint_is_kept_where_a_loss_is_not_finite(seconds, kept, tiny_t5, tmp_path):
+    checkpoints = Checkpoints(tmp_path, seconds=seconds, say=pytest.fail)
+    component = build("lora", tiny_t5)
+    retention = Penalty(1.0, spoils_from=7, factor=math.inf)
+    with pytest.raises(TrainingError, match=r"^The loss is inf at step 7, on examples ") as caught:
+        run(component, steps=9, retention=retention, checkpoints=checkpoints)
+    if kept is None:
+        assert not list(tmp_path.iterdir())
+        assert "is kept" not in str(caught.value)
+        return
+    folder = tmp_path / f"step-{kept:08d}"
+    assert str(caught.value).endswith(f" The component before step 7 is kept in {folder}.")
+    stored = Checkpoints(tmp_path, seconds=None, say=pytest.fail).read()
+    assert stored.facts["steps"] == kept
+    tensors = copy_parameters(component)  # nothing has changed them since
+    assert are_equal({key: stored.tensors[f"parameters.{key}"] for key in tensors}, tensors)
 
 
 def test_a_loss_that_is_not_finite_names_its_step_and_examples(tiny_t5):

@@ -4,6 +4,8 @@ What this does not do: anything that ``experiment.run_experiment`` does.
 """
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,14 +13,19 @@ import typer
 from rich.console import Console
 
 from codestrata.cli.display import LiveProgress, console, render
-from codestrata.errors import SettingsError
+from codestrata.errors import IsolationError, MatrixError, RunError, SettingsError
+from codestrata.interrupts import catch_signals
 from codestrata.report.tables import Table, list_summary_tables
 from codestrata.settings import Settings, apply_assignment, build_settings, merge, read_toml, to_tree
+from codestrata.store import ANALYSIS_FILE, RunDirectory, replace_off, write_resume_command
 
 if TYPE_CHECKING:
     from codestrata.planning import Plan
 
 DEFAULT_PRESET = "pocket"
+SENSELESS = (SettingsError, RunError, IsolationError, MatrixError)
+"""Errors after which a run would only end in the same way again."""
+
 RunsOption = Annotated[Path, typer.Option("--runs", help="Directory that holds the runs.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 
@@ -45,17 +52,48 @@ def run(
     if dry:
         show_plan(settings, quiet=quiet, as_json=as_json)
         return
-    from codestrata.experiment.walk import run_experiment
+    begun: list[RunDirectory] = []
+    with (
+        hint_at_resume(begun),
+        catch_signals() as interrupts,
+        LiveProgress(console(), quiet=quiet) as progress,
+    ):
+        with interrupts.postponed():  # a module whose import is cut off may stay half there
+            from codestrata.experiment.walk import run_experiment
+        finished = run_experiment(
+            settings, root=runs, name=name, progress=progress, interrupts=interrupts, begun=begun.append
+        )
+    show_summary(finished, as_json=as_json)
 
-    with LiveProgress(console(), quiet=quiet) as progress:
-        finished = run_experiment(settings, root=runs, name=name, progress=progress)
-    results = finished.read_results()
+
+@contextmanager
+def hint_at_resume(begun: Sequence[RunDirectory]) -> Iterator[None]:
+    """Add to whatever ends the block the command that goes on with the run in ``begun``, once there is one.
+
+    Nothing is added where going on would only end in the same way.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if begun and not isinstance(error, SENSELESS):
+            error.add_note(f"go on with: {write_resume_command(begun[-1])}")
+        raise
+
+
+def show_summary(run: RunDirectory, *, as_json: bool) -> None:
+    """Print what a finished run found, and where its report lies."""
+    results = run.read_results()
     if as_json:
         typer.echo(json.dumps(results))
         return
     for table in list_summary_tables(results):
         Console().print(render(table))
-    typer.echo(f"Report: {finished.path / 'results_analysis.md'}")
+    show_report(run)
+
+
+def show_report(run: RunDirectory) -> None:
+    """Print where a finished run's report lies."""
+    typer.echo(f"Report: {run.path / ANALYSIS_FILE}")
 
 
 def resolve_settings(
@@ -83,7 +121,6 @@ def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
     import tomli_w
 
     from codestrata.planning import plan_run
-    from codestrata.store import replace_off
 
     with LiveProgress(console(), quiet=quiet) as progress:
         plan = plan_run(settings, progress)

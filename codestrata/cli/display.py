@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -47,10 +48,10 @@ class LiveProgress:
         self._console = target
         self._quiet = quiet
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=target,
@@ -62,17 +63,32 @@ class LiveProgress:
         self._started = self._phase_started = self._line = time.perf_counter()
 
     def __enter__(self) -> "LiveProgress":
-        if self._is_live:
-            self._bars.start()
+        try:
+            if self._is_live:
+                self._bars.start()
+        except BaseException:  # an interrupt too must not leave the terminal without its cursor
+            self._stop()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._close_phase()
-        if self._is_live:  # stopping bars that never started would print an empty line
+        try:
+            if kind is None:
+                self._close_phase()
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
+        """Take the bars away, and show the cursor again even where an interrupt comes meanwhile."""
+        if not self._is_live:  # stopping bars that never started would print an empty line
+            return
+        try:
             self._bars.stop()
+        finally:
+            # A new one, because rich keeps back what a console prints that was interrupted while printing.
+            Console(file=self._console.file, force_terminal=True).show_cursor(True)
 
     @property
     def _is_live(self) -> bool:
@@ -97,9 +113,12 @@ class LiveProgress:
 
     def say(self, text: str) -> None:
         """A line of its own, with the time since the start."""
+        self._print(escape(text))
+
+    def _print(self, markup: str) -> None:
         if not self._quiet:
             elapsed = time.perf_counter() - self._started
-            self._console.print(f"[dim]{elapsed:7.1f} s[/dim]  {text}", highlight=False)
+            self._console.print(f"[dim]{elapsed:7.1f} s[/dim]  {markup}", highlight=False)
 
     def _close_phase(self) -> None:
         """Leave a line for the phase that ended."""
@@ -109,5 +128,5 @@ class LiveProgress:
             self._bars.remove_task(self._task)
             self._task = None
         seconds = time.perf_counter() - self._phase_started
-        self.say(f"{self._label}  [dim]{seconds:.1f} s  {self._note}[/dim]")
+        self._print(f"{escape(self._label)}  [dim]{seconds:.1f} s  {escape(self._note)}[/dim]")
         self._label = ""

@@ -9,17 +9,20 @@ What this does not do: choose what is adapted (``lora`` and ``layers`` build the
 
 import copy
 import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from peft import PeftConfig, PeftModel, TaskType
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
-from codestrata.components.residents import Residents, read_object, read_tensors, write_tensors
-from codestrata.errors import ComponentError, SettingsError
+from codestrata.components.folders import describe, read_object
+from codestrata.components.residents import Residents
+from codestrata.components.tensors import Outline, read_tensors, write_tensors
+from codestrata.errors import ComponentError, ModelError, SettingsError
 from codestrata.files import write_json
 from codestrata.models.fingerprints import PEFT_PREFIX
 
@@ -27,17 +30,34 @@ CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
 ADAPTER_NAME = "default"  # inside the wrappers; on disk PEFT leaves adapters' names out
 
-# What may differ between components on one base. Other settings of PEFT can change the base's own weights
-# (init_lora_weights = "pissa") or structure, so a file that carries them is refused.
-FREE_FIELDS = {"r", "lora_alpha", "lora_dropout", "target_modules", "placement", "blocks", "init"}
-BOOKKEEPING = {
-    "auto_mapping",
-    "base_model_name_or_path",
-    "inference_mode",
-    "peft_version",
-    "revision",
-    "task_type",
+LONGEST_TEXT = 4096
+LARGEST_SHARE = 64
+"""A component more than this many times as large as its base is not read."""
+
+# What a stranger's file says about itself; read by nobody here, so only the types are checked.
+BOOKKEEPING: Mapping[str, tuple[type, ...]] = {
+    "auto_mapping": (dict, type(None)),
+    "base_model_name_or_path": (str, type(None)),
+    "inference_mode": (bool,),
+    "peft_version": (str, type(None)),
+    "revision": (str, type(None)),
+    "task_type": (str, type(None)),
 }
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a kind's configuration file may say, and what follows from it before anything is built.
+
+    ``fields`` are the ones in which components on one base may differ, with their types. All others must be
+    as here: some settings of PEFT change the base's own weights (``init_lora_weights="pissa"``) or structure.
+    ``adopt`` makes a configuration of our own from a file's fields; it raises SettingsError or ModelError.
+    ``outline`` lists the tensors that a component of that configuration has on a bare base.
+    """
+
+    fields: Mapping[str, tuple[type, ...]]
+    adopt: Callable[[nn.Module, Mapping[str, Any]], PeftConfig]
+    outline: Callable[[nn.Module, Any], Iterable[Outline]]
 
 
 @dataclass(frozen=True)
@@ -70,39 +90,54 @@ class AdapterComponent(Residents[Adapter]):
     The folders that ``write`` makes load with plain ``peft.PeftModel.from_pretrained``.
     """
 
+    read_files: ClassVar[tuple[str, ...]] = (CONFIG_FILE, TENSORS_FILE)
+
     def __init__(
-        self, base: nn.Module, *, kind: str, config: PeftConfig, fingerprint: str | None = None
+        self, base: nn.Module, *, kind: str, config: PeftConfig, form: Form, fingerprint: str | None = None
     ) -> None:
         super().__init__(base, kind=kind, fingerprint=fingerprint)
         self._config = config
+        self._form = form
 
     def _create(self) -> Adapter:
         return build_adapter(self._base, copy.deepcopy(self._config))
 
-    def _read(self, folder: Path) -> Adapter:
-        config = self._read_config(folder / CONFIG_FILE)
+    def _read(self, folder: Path, hashes: Mapping[str, str]) -> Adapter:
+        config = self._read_config(folder, hashes[CONFIG_FILE])
+        tensors = read_tensors(
+            folder,
+            TENSORS_FILE,
+            self._form.outline(self._base, config),
+            sha256=hashes[TENSORS_FILE],
+            largest_bytes=LARGEST_SHARE * sum(own.nbytes for own in self._base.parameters()),
+        )
         try:
             adapter = build_adapter(self._base, config)
         except (TypeError, ValueError, SettingsError) as error:
             raise ComponentError(f"{folder / CONFIG_FILE}: does not fit this base: {error}") from error
-        tensors = read_tensors(folder / TENSORS_FILE, adapter.parameters)
         with torch.no_grad():
             for name, parameter in adapter.parameters.items():
-                parameter.copy_(tensors[name])
+                parameter.copy_(tensors.pop(name))
         return adapter
 
-    def _read_config(self, path: Path) -> PeftConfig:
-        values = read_object(path)
+    def _read_config(self, folder: Path, sha256: str) -> PeftConfig:
+        path, fields = folder / CONFIG_FILE, self._form.fields
+        values = read_object(folder, CONFIG_FILE, sha256=sha256)
         ours = describe_config(self._config)
-        for key in sorted(values.keys() - FREE_FIELDS - BOOKKEEPING):
-            if key not in ours or values[key] != ours[key]:
+        for key, value in sorted(values.items()):
+            types = fields.get(key) or BOOKKEEPING.get(key)
+            if not (fits_type(value, types) if types else key in ours and value == ours[key]):
+                wanted = " or ".join(kind.__name__ for kind in types) if types else describe(ours.get(key))
                 raise ComponentError(
-                    f"{path}: {key} is {values[key]!r}, which a {self.kind} component cannot have here"
-                    f" (it must be {ours.get(key)!r})."
+                    f"{path}: {describe(key)} is {describe(value)}, which a {self.kind} component cannot have"
+                    f" here (it must be {wanted})."
                 )
+        missing = sorted(fields.keys() - values.keys())
+        if missing:
+            raise ComponentError(f"{path}: {missing[0]} is missing: get the component again.")
         try:
-            return type(self._config)(**values)
-        except (TypeError, ValueError, SettingsError) as error:
+            return self._form.adopt(self._base, values)
+        except (SettingsError, ModelError) as error:
             raise ComponentError(f"{path}: not a configuration of {self.kind}: {error}") from error
 
     def _install(self, resident: Adapter) -> None:
@@ -192,3 +227,8 @@ def choose_task_type(model: nn.Module) -> TaskType:
     """PEFT's name for what a model does: text to text, or text going on."""
     is_encoder_decoder = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     return TaskType.SEQ_2_SEQ_LM if is_encoder_decoder else TaskType.CAUSAL_LM
+
+
+def fits_type(value: Any, types: tuple[type, ...]) -> bool:
+    """Whether a value of a file has one of the types, exactly; texts must be words, not pages."""
+    return type(value) in types and not (isinstance(value, str) and len(value) > LONGEST_TEXT)

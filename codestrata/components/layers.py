@@ -7,6 +7,7 @@ blocks of the active adapter. Adapters that live on one base may have their new 
 What this does not do: merge new blocks into the base (they add depth, so there is nothing to add them to).
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,12 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache, StaticLayer
 
-from codestrata.components.adapters import AdapterComponent, choose_task_type
+from codestrata.components.adapters import AdapterComponent, Form, choose_task_type
+from codestrata.components.folders import describe
+from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError
 from codestrata.models.families import Family, copy_block, find_family, list_output_projections, list_stacks
+from codestrata.models.fingerprints import PEFT_PREFIX
 from codestrata.settings import LayersSettings
 
 PEFT_TYPE = "LAYERS"
@@ -246,6 +250,48 @@ def _build_cache_layer(neighbour: Any) -> Any:
     )
 
 
+def adopt_layers(base: nn.Module, values: Mapping[str, Any]) -> LayersConfig:
+    """Our own configuration with a file's placement, number of blocks and kind of birth.
+
+    Raises: SettingsError: a value out of range, or blocks at other places than the placement has here.
+    """
+    LayersSettings(placement=values["placement"], blocks=values["blocks"], init=values["init"])
+    places = list(list_places(base, values["placement"]))
+    if values["target_modules"] != places:
+        raise SettingsError(
+            f"target_modules is {describe(values['target_modules'])}, but placement"
+            f" {values['placement']!r} has {places} on this base."
+        )
+    return LayersConfig(
+        task_type=choose_task_type(base),
+        placement=values["placement"],
+        blocks=values["blocks"],
+        init=values["init"],
+    )
+
+
+def outline_layers(base: nn.Module, config: LayersConfig) -> Iterator[Outline]:
+    """The tensors of every new block: its neighbour's, but for the position bias that only the first owns."""
+    bias = find_family(base).position_bias
+    for place in list_places(base, config.placement):
+        inner = [
+            (name, parameter)
+            for name, parameter in base.get_submodule(place).named_parameters()
+            if bias not in name.split(".")
+        ]
+        for number in range(config.blocks):
+            for name, parameter in inner:
+                full = f"{PEFT_PREFIX}{place}.layers_blocks.{number}.{name}"
+                yield Outline(full, parameter.dtype, tuple(parameter.shape))
+
+
+FORM = Form(
+    fields={"placement": (str,), "blocks": (int,), "init": (str,), "target_modules": (list,)},
+    adopt=adopt_layers,
+    outline=outline_layers,
+)
+
+
 def build_layers(
     base: nn.Module, settings: LayersSettings, *, fingerprint: str | None = None
 ) -> AdapterComponent:
@@ -263,4 +309,4 @@ def build_layers(
         blocks=settings.blocks,
         init=settings.init,
     )
-    return AdapterComponent(base, kind="layers", config=config, fingerprint=fingerprint)
+    return AdapterComponent(base, kind="layers", config=config, form=FORM, fingerprint=fingerprint)

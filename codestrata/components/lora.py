@@ -5,12 +5,19 @@ A newborn is the identity, because PEFT starts the second factor of every update
 What this does not do: implement LoRA (PEFT does), or keep its tensors (``adapters``).
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
 from peft import LoraConfig
 from torch import nn
 
-from codestrata.components.adapters import AdapterComponent, choose_task_type
+from codestrata.components.adapters import AdapterComponent, Form, choose_task_type
+from codestrata.components.folders import describe
+from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.models.families import list_lora_targets
+from codestrata.models.fingerprints import PEFT_PREFIX
 from codestrata.settings import LoraSettings
 
 
@@ -37,6 +44,49 @@ def build_lora_config(settings: LoraSettings, model: nn.Module) -> LoraConfig:
     )
 
 
+def adopt_lora(base: nn.Module, values: Mapping[str, Any]) -> LoraConfig:
+    """Our own configuration with a file's rank, alpha, dropout and targets.
+
+    Raises: SettingsError: a value out of range, or a target that is not a linear map inside the blocks.
+    """
+    known, targets = list_lora_targets(base), values["target_modules"]
+    strangers = [target for target in targets if target not in known]
+    if strangers:
+        raise SettingsError(f"target_modules holds {describe(strangers[0])}. Known: {', '.join(known)}.")
+    settings = LoraSettings(
+        rank=values["r"],
+        alpha=values["lora_alpha"],
+        dropout=values["lora_dropout"],
+        targets=tuple(targets),
+    )
+    return build_lora_config(settings, base)
+
+
+def outline_lora(base: nn.Module, config: LoraConfig) -> Iterator[Outline]:
+    """The two factors beside every linear map that is a target; float32 where the base has half precision."""
+    targets: Any = config.target_modules
+    for path, module in base.named_modules():
+        if isinstance(module, nn.Linear) and path.rpartition(".")[2] in targets:
+            dtype = module.weight.dtype
+            if dtype in (torch.float16, torch.bfloat16):
+                dtype = torch.float32
+            name = f"{PEFT_PREFIX}{path}"
+            yield Outline(f"{name}.lora_A.weight", dtype, (config.r, module.in_features))
+            yield Outline(f"{name}.lora_B.weight", dtype, (module.out_features, config.r))
+
+
+FORM = Form(
+    fields={
+        "r": (int,),
+        "lora_alpha": (int, float),
+        "lora_dropout": (int, float),
+        "target_modules": (list,),
+    },
+    adopt=adopt_lora,
+    outline=outline_lora,
+)
+
+
 def build_lora(
     base: nn.Module, settings: LoraSettings, *, fingerprint: str | None = None
 ) -> AdapterComponent:
@@ -45,4 +95,4 @@ def build_lora(
     Raises: SettingsError and ModelError as ``build_lora_config``.
     """
     config = build_lora_config(settings, base)
-    return AdapterComponent(base, kind="lora", config=config, fingerprint=fingerprint)
+    return AdapterComponent(base, kind="lora", config=config, form=FORM, fingerprint=fingerprint)

@@ -4,28 +4,35 @@ One component at most runs on a base, whatever its kind: it is the base's occupa
 and the base without occupant is the untouched model, object for object. So a base must be on its device and
 in its dtype before components come to it.
 
-What this does not do: know how a kind adds to the base (``adapters``, ``weights``).
+A folder that is loaded may come from a stranger: nothing in it is executed, and everything is checked before
+memory is taken or the base is touched. A load that fails leaves base, residents and random state alone.
+
+What this does not do: know how a kind adds to the base (``adapters``, ``weights``), or who made a folder.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
-from codestrata.errors import ComponentError, DataError, SettingsError
-from codestrata.files import read_json, write_bytes, write_json
+from codestrata.components.folders import describe, read_object
+from codestrata.errors import ComponentError, SettingsError
+from codestrata.files import hash_file, write_json
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.settings import check_name
 
-FORMAT = 1
+FORMAT = 2
 COMPONENT_FILE = "component.json"
 OCCUPANT = "codestrata_occupant"
+ADVICE = {
+    "format": "Another version of codestrata wrote it: train the component again.",
+    "kind": "Load it as the kind it is.",
+    "base_fingerprint": "It was trained on another base: load that one.",
+}
 
 Resident = TypeVar("Resident")
 
@@ -36,6 +43,9 @@ class Residents(ABC, Generic[Resident]):
     A subclass says how one is made, read, put in place, taken out and written. It is asked to make, read and
     put in place only on a bare base.
     """
+
+    read_files: ClassVar[tuple[str, ...]]
+    """The files that a component is read from; ``component.json`` holds their hashes."""
 
     def __init__(self, base: nn.Module, *, kind: str, fingerprint: str | None = None) -> None:
         self.kind = kind
@@ -72,15 +82,18 @@ class Residents(ABC, Generic[Resident]):
             self._residents[name] = self._create()
 
     def load(self, name: str, folder: Path) -> None:
-        """Add a component from ``folder``.
+        """Add a component from ``folder``; the random state of the process stays as it was.
 
-        Raises: ComponentError: the name is taken or not allowed; files are missing or damaged; the component
-            is of another kind, or was trained on a base with another fingerprint.
+        Raises: ComponentError: the name is taken or not allowed; files are missing, damaged, changed or not
+            plain files; tensors do not fit the configuration or are not finite; the component is of another
+            kind, or was trained on a base with another fingerprint. Nothing has changed then.
         """
         self._check_free(name)
-        check_component_file(folder, kind=self.kind, fingerprint=self.fingerprint)
-        with bare(self._base):
-            self._residents[name] = self._read(folder)
+        hashes = check_component_file(
+            folder, kind=self.kind, fingerprint=self.fingerprint, read_files=self.read_files
+        )
+        with bare(self._base), torch.random.fork_rng(devices=[]):
+            self._residents[name] = self._read(folder, hashes)
 
     def activate(self, name: str) -> None:
         """Run this component from now on, in the base's training or evaluation mode; another one leaves.
@@ -115,7 +128,12 @@ class Residents(ABC, Generic[Resident]):
     def write(self, name: str, folder: Path, about: Mapping[str, Any]) -> None:
         """Store the component in ``folder``; ``component.json`` comes last and holds ``about`` too."""
         self._write(self._find(name), folder)
-        header = {"format": FORMAT, "kind": self.kind, "base_fingerprint": self.fingerprint}
+        header = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "base_fingerprint": self.fingerprint,
+            "sha256": {file: hash_file(folder / file) for file in self.read_files},
+        }
         write_json(folder / COMPONENT_FILE, header | dict(about) | header)
 
     @abstractmethod
@@ -123,8 +141,8 @@ class Residents(ABC, Generic[Resident]):
         """A newborn, drawn from torch's random state."""
 
     @abstractmethod
-    def _read(self, folder: Path) -> Resident:
-        """The component in ``folder``. Raises ComponentError: damaged files."""
+    def _read(self, folder: Path, hashes: Mapping[str, str]) -> Resident:
+        """The component in ``folder``; its files have these hashes. Raises ComponentError: damaged files."""
 
     @abstractmethod
     def _install(self, resident: Resident) -> None:
@@ -179,55 +197,25 @@ def bare(base: nn.Module) -> Iterator[None]:
             occupant.activate(name)
 
 
-def check_component_file(folder: Path, *, kind: str, fingerprint: str) -> None:
-    """Refuse a folder whose ``component.json`` does not fit this kind and base.
+def check_component_file(
+    folder: Path, *, kind: str, fingerprint: str, read_files: tuple[str, ...]
+) -> dict[str, str]:
+    """The hashes of the files to read, from a ``component.json`` that fits this kind and base.
 
     Raises: ComponentError: missing or damaged, another format or kind, or another base; with both values.
     """
-    found = read_object(folder / COMPONENT_FILE)
+    path = folder / COMPONENT_FILE
+    found = read_object(folder, COMPONENT_FILE)
     for key, wanted in (("format", FORMAT), ("kind", kind), ("base_fingerprint", fingerprint)):
-        if found.get(key) != wanted:
+        value = found.get(key)
+        if type(value) is not type(wanted) or value != wanted:
             raise ComponentError(
-                f"{folder / COMPONENT_FILE}: {key} is {found.get(key)!r}, but {wanted!r} is needed here."
+                f"{path}: {key} is {describe(value)}, but {wanted!r} is needed here. {ADVICE[key]}"
             )
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises ComponentError: missing, damaged or not an object."""
-    try:
-        value = read_json(path)
-    except DataError as error:
-        raise ComponentError(str(error)) from error
-    if not isinstance(value, dict):
-        raise ComponentError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
-def read_tensors(path: Path, expected: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors in a safetensors file, which must be exactly those expected: names, dtypes and shapes.
-
-    Raises: ComponentError: missing or damaged file, or a tensor that does not fit; names the first one.
-    """
-    if not path.is_file():
-        raise ComponentError(f"{path}: missing. Tensors are read from safetensors files only.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise ComponentError(f"{path}: damaged: {error}") from error
-    for name in sorted(expected.keys() | found.keys()):
-        wanted, present = describe_tensor(expected.get(name)), describe_tensor(found.get(name))
-        if wanted != present:
-            raise ComponentError(f"{path}: tensor {name!r}: expected {wanted}, found {present}.")
-    return found
-
-
-def describe_tensor(tensor: torch.Tensor | None) -> str:
-    """Dtype and shape in words; "nothing" for no tensor."""
-    return "nothing" if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-
-
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Replace ``path`` by a safetensors file in one step; the same tensors give the same bytes."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, metadata={"format": "pt"}))
+    hashes = found.get("sha256")
+    if not isinstance(hashes, dict) or not all(isinstance(hashes.get(file), str) for file in read_files):
+        raise ComponentError(
+            f"{path}: sha256 is {describe(hashes)}, but the hashes of {' and '.join(read_files)} are needed"
+            " here. Get the component again."
+        )
+    return hashes

@@ -4,17 +4,21 @@ A folder it writes is a plain checkpoint, which ``AutoModelForSeq2SeqLM.from_pre
 The component's tensors stand in the place of the base's while it runs, so ``fingerprint_model`` then gives
 another value: take the base's fingerprint after ``deactivate``.
 
-What this does not do: save memory; each component is as large as the base.
+What this does not do: save memory (each component is as large as the base), or read the ``config.json`` that
+it writes (the shapes must be the base's).
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from codestrata.components.residents import Residents, bare, read_tensors, write_tensors
+from codestrata.components.residents import Residents, bare
+from codestrata.components.tensors import Outline, read_tensors, write_tensors
 from codestrata.files import write_json, write_text
 from codestrata.models.fingerprints import group_tied, list_slots
 
@@ -26,6 +30,8 @@ Weights = dict[str, nn.Parameter]
 class WeightsComponent(Residents[Weights]):
     """``contracts.Component`` for fine-tuning all weights; a newborn is the base itself for every seed."""
 
+    read_files: ClassVar[tuple[str, ...]] = (TENSORS_FILE,)
+
     def __init__(self, base: PreTrainedModel, *, fingerprint: str | None = None) -> None:
         super().__init__(base, kind="weights", fingerprint=fingerprint)
         self._config = base.config
@@ -36,17 +42,19 @@ class WeightsComponent(Residents[Weights]):
     def _create(self) -> Weights:
         return {
             name: nn.Parameter(tensor.detach().clone(), requires_grad=False)
-            for name, tensor in self._tensors.items()
-            if isinstance(tensor, nn.Parameter)
+            for name, tensor in self._list_own().items()
         }
 
-    def _read(self, folder: Path) -> Weights:
-        tensors = read_tensors(folder / TENSORS_FILE, self._tensors)
-        weights = self._create()
-        with torch.no_grad():
-            for name, parameter in weights.items():
-                parameter.copy_(tensors[name])
-        return weights
+    def _read(self, folder: Path, hashes: Mapping[str, str]) -> Weights:
+        expected = [Outline(name, own.dtype, tuple(own.shape)) for name, own in self._tensors.items()]
+        tensors = read_tensors(folder, TENSORS_FILE, expected, sha256=hashes[TENSORS_FILE])
+        return {
+            name: nn.Parameter(tensors[name].to(own.device), requires_grad=False)
+            for name, own in self._list_own().items()
+        }
+
+    def _list_own(self) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in self._tensors.items() if isinstance(tensor, nn.Parameter)}
 
     def _install(self, resident: Weights) -> None:
         for name, parameter in resident.items():

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from codestrata.errors import DataError, SettingsError, describe_unknown
-from codestrata.files import read_json
+from codestrata.errors import DataError, SettingsError, describe_unknown, shorten
+from codestrata.files import read_document, read_json
 
 MISSING = ("", "-", "na", "n/a", "nan", "none", "null")
 """What stands in a CSV cell that was not measured, in any case."""
@@ -70,7 +70,7 @@ def read_matrix(path: Path, choice: MatrixChoice | None = None, *, percent: bool
     """
     choice = choice or MatrixChoice()
     is_json = path.suffix.lower() == ".json"
-    found = read_json(path) if is_json else None
+    found = read_json(path, allow_nan=True) if is_json else None
     if isinstance(found, dict) and "methods" in found:
         return choose_matrix(found, choice, path)
     if not choice.is_empty:
@@ -101,7 +101,8 @@ def choose_matrix(results: dict[str, Any], choice: MatrixChoice, path: Path) -> 
         summary = seeds[seed]["continual"].get(metric, {}) if split == "test" else {}
         structural = tuple(name for name, entry in summary.items() if entry.get("structural"))
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"not the results of a run: {error!r} where a matrix should be", path=path) from error
+        message = f"not the results of a run: {shorten(error)} where a matrix should be"
+        raise DataError(message, path=path) from error
     matrix = build_task_matrix(check_rows(rows, path), names, path, percent=False)
     origin = f"{method}, seed {seed}, {metric}, split {split}"
     return TaskMatrix(tasks=matrix.tasks, scores=matrix.scores, origin=origin, structural=structural)
@@ -134,19 +135,17 @@ def check_entry(entry: Any, place: str, path: Path) -> float:
     if entry is None:
         return math.nan
     if isinstance(entry, bool) or not isinstance(entry, int | float):
-        raise DataError(f"{place} is {entry!r}: expected a number or null", path=path)
+        raise DataError(f"{place} is {shorten(entry)}: expected a number or null", path=path)
     return float(entry)
 
 
 def read_table(path: Path, *, percent: bool) -> TaskMatrix:
     """R from a CSV file. Raises DataError: not readable, or no matrix of scores; with the line if known."""
+    text = read_document(path).removeprefix("\ufeff")
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", path=path) from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error.reason} at byte {error.start}", path=path) from error
-    table = split_cells(text)
+        table = split_cells(text)
+    except csv.Error as error:
+        raise DataError(f"not CSV: {error}", path=path) from error
     if not table:
         raise DataError("no rows: expected scores separated by commas", path=path)
     names, first = None, table[0][1]
@@ -176,7 +175,7 @@ def split_cells(text: str) -> list[tuple[int, list[str]]]:
     """(line number, cells) of every line that is not empty."""
     start = next((line for line in text.splitlines() if line.strip()), "")
     separator = next((mark for mark in "\t;" if mark in start), ",")
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
+    reader = csv.reader(io.StringIO(text, newline=None), delimiter=separator)
     return [
         (reader.line_num, [cell.strip() for cell in cells])
         for cells in reader
@@ -199,7 +198,7 @@ def parse_entry(cell: str, path: Path, line: int) -> float:
     """The number in a CSV cell, or NaN. Raises DataError: neither; with file and line."""
     if not is_entry(cell):
         raise DataError(
-            f"{cell!r} is no number; an empty cell or nan says not measured", path=path, line=line
+            f"{shorten(cell)} is no number; an empty cell or nan says not measured", path=path, line=line
         )
     return math.nan if cell.lower() in MISSING else float(cell)
 
@@ -214,9 +213,10 @@ def build_task_matrix(
     if names is None:
         names = [f"task {number}" for number in range(1, tasks + 1)]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"tasks are {names!r}: expected a list of names", path=path)
+        raise DataError(f"tasks are {shorten(names)}: expected a list of names", path=path)
     if len(names) != tasks:
-        raise DataError(f"{len(names)} names of tasks for {tasks} columns: {', '.join(names)}", path=path)
+        named = ", ".join(name if len(name) < 40 else shorten(name) for name in names[:20])
+        raise DataError(f"{len(names)} names of tasks for {tasks} columns: {named}", path=path)
     return TaskMatrix(tasks=tuple(names), scores=scores)
 
 

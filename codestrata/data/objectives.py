@@ -31,6 +31,7 @@ from codestrata.settings import Objective
 SENTINEL = "<extra_id_{}>"
 SENTINEL_START = "<extra_id_"
 MOST_SENTINELS = 100  # as many as T5's and CodeT5's vocabularies have
+MOST_DOCSTRINGS = 100  # as each is cut, the next string of a function becomes its docstring
 
 PIECE = re.compile(r"\s*(?:\w+|[^\w\s])(?:\s+\Z)?")
 LINES = re.compile(r"\n*[^\n]+(?:\n+\Z)?")
@@ -121,11 +122,19 @@ def cut_docstring(code: str) -> str:
 
     Works for Python 2 and 3. The docstring's own lines go, and the blank lines after it. Where it was the
     only statement, ``pass`` stands in its place. A string right after it goes too, as it would become the
-    docstring. Docstrings of inner functions stay.
+    docstring; more than 100 of them, and nothing is cut. Docstrings of inner functions stay.
     """
-    node = find_docstring(code)
-    if node is None:
-        return code
+    remaining = code
+    for _ in range(MOST_DOCSTRINGS):
+        node = find_docstring(remaining)
+        if node is None:
+            return remaining
+        remaining = cut_statement(remaining, node)
+    return code
+
+
+def cut_statement(code: str, node: Node) -> str:
+    """Python code without one statement, its lines and the blank ones after it; ``pass`` for the only one."""
     source = code.encode()
     before, after = source[: node.start_byte], source[node.end_byte :]
     block = node.parent
@@ -137,7 +146,7 @@ def cut_docstring(code: str) -> str:
     line_start = before.rfind(b"\n") + 1
     if blank and not before[line_start:].strip():
         before, rest = before[:line_start], rest[blank.end() :]
-    return cut_docstring((before + rest).decode())
+    return (before + rest).decode()
 
 
 def find_docstring(code: str) -> Node | None:
@@ -161,13 +170,13 @@ def is_plain_string(node: Node) -> bool:
 
 def find_definition(node: Node) -> Node | None:
     """The first function or class at the top of a tree, inside decorators and unreadable parts too."""
-    for child in node.named_children:
+    waiting = node.named_children[::-1]
+    while waiting:
+        child = waiting.pop()
         if child.type in ("function_definition", "class_definition"):
             return child
         if child.type in ("decorated_definition", "ERROR"):
-            inner = find_definition(child)
-            if inner is not None:
-                return inner
+            waiting += child.named_children[::-1]
     return None
 
 
@@ -179,10 +188,11 @@ def split_half(text: str) -> tuple[str, str] | None:
     """
     middle = len(text) // 2
     starts = accumulate(map(len, text.splitlines(keepends=True)))
-    inner = [start for start in starts if text[:start].strip() and text[start:].strip()]
+    first, last = len(text) - len(text.lstrip()), len(text.rstrip())  # of what is no white space
+    inner = [start for start in starts if first < start < last]
     cut = min(inner, key=lambda start: abs(start - middle), default=middle)
-    first, second = text[:cut], text[cut:]
-    return (first, second) if first.strip() and second.strip() else None
+    halves = text[:cut], text[cut:]
+    return halves if all(half.strip() for half in halves) else None
 
 
 def corrupt_spans(

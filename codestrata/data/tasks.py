@@ -5,13 +5,14 @@ What this does not do: tokenize or batch (``batches`` does), or know the problem
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from codestrata.data.codesearchnet import Function, load_functions
 from codestrata.data.objectives import build_example
-from codestrata.data.tables import load_examples
+from codestrata.data.tables import Entry, count_repeats, find_overlaps, read_entries
 from codestrata.errors import DataError
 from codestrata.files import hash_json, hash_text
 from codestrata.records import Example, Task
@@ -52,8 +53,13 @@ def load_task(settings: TaskSettings) -> Task:
     a prompt); test goes first, then validation. Each split is a seeded sample of at most as many examples
     as asked for; ``dropped`` counts the records that would have been in it. Only ``kata`` has ``unseen``.
 
+    Data whose own splits share an example is refused: one record in two partitions, or in ``test_path`` the
+    prompt and target, or the ``id``, of an example in ``path``. With ``allow_overlap`` it is taken as it is,
+    training sees what is tested, and a note says how much. (Copies of a code in another repository, which
+    any large corpus has, are no reason to refuse it: they are dropped from training, and counted.)
+
     Raises:
-        DataError: records that cannot be used, or no example for train or for test.
+        DataError: records that cannot be used, splits that overlap, or no example for train or for test.
         HubError: the hub's records were asked for, and it could not be reached.
         SettingsError: the hub has no such language.
     """
@@ -71,7 +77,9 @@ def load_task(settings: TaskSettings) -> Task:
 def load_codesearchnet_task(settings: TaskSettings) -> Task:
     """A task of CodeSearchNet functions, from the hub or from local files."""
     path = Path(settings.path) if settings.path is not None else None
-    functions, dropped = load_functions(settings.language or settings.name, path, task=settings.name)
+    functions, dropped = load_functions(
+        settings.language or settings.name, path, task=settings.name, allow_overlap=settings.allow_overlap
+    )
     splits = split_functions(functions, settings)
     return build_task(settings, splits, build_example, strip_layout, dropped)
 
@@ -79,14 +87,41 @@ def load_codesearchnet_task(settings: TaskSettings) -> Task:
 def load_file_task(settings: TaskSettings) -> Task:
     """A task of one's own examples, from one JSONL file or from one for training and one for tests."""
     assert settings.path is not None, "TaskSettings refuses source = file without a path"
-    train = load_examples(Path(settings.path))
+    entries = read_entries(Path(settings.path))
+    notes = note_repeats(entries, Path(settings.path))
+    train = [entry.example for entry in entries]
     if settings.test_path is not None:
-        test = load_examples(Path(settings.test_path))
+        test_entries = read_entries(Path(settings.test_path))
+        notes += note_repeats(test_entries, Path(settings.test_path))
+        if not settings.allow_overlap:
+            refuse_overlaps(entries, test_entries, settings)
+        test = [entry.example for entry in test_entries]
     else:
         train, test = hold_out(train, group_example, TEST_SHARE, settings.seed)
     train, validation = hold_out_validation(train, group_example, settings)
-    splits = Splits(train=train, validation=validation, test=test)
+    splits = Splits(train=train, validation=validation, test=test, notes=notes)
     return build_task(settings, splits, keep_example, read_prompt, {})
+
+
+def note_repeats(entries: Sequence[Entry], path: Path) -> tuple[str, ...]:
+    """A note where examples of a file say the same; they are kept."""
+    repeats = count_repeats(entries)
+    counted = f"{repeats} of {len(entries)} examples in {path.name}"
+    return (f"{counted} repeat the prompt and target of an earlier one",) if repeats else ()
+
+
+def refuse_overlaps(train: Sequence[Entry], test: Sequence[Entry], settings: TaskSettings) -> None:
+    """Refuse files that share examples. Raises: DataError: they do; with both places of the first."""
+    overlaps = find_overlaps(train, test)
+    if overlaps:
+        first = overlaps[0]
+        raise DataError(
+            f"has the {first.shared} of {settings.path}:{first.train.line}: {len(overlaps)} of {len(test)} "
+            "test examples are training examples too. Take them out of one of the files, or accept it with "
+            f"tasks.{settings.name}.allow_overlap=true",
+            path=settings.test_path,
+            line=first.test.line,
+        )
 
 
 def split_functions(functions: list[Function], settings: TaskSettings) -> Splits[Function]:
@@ -101,6 +136,7 @@ def split_functions(functions: list[Function], settings: TaskSettings) -> Splits
             for name in ("train", "validation", "test")
         )
         return Splits(train=train, validation=validation, test=test)
+    functions = list({function.identifier: function for function in functions}.values())
     train, test = hold_out(functions, group_function, TEST_SHARE, settings.seed)
     train, validation = hold_out_validation(train, group_function, settings)
     unit = "record" if all(function.repository is None for function in functions) else "repository"
@@ -184,12 +220,13 @@ def build_task(
     """
     evaluation = settings.evaluation_objective or settings.objective
     counts = Counter(dropped)
-    taken: set[str] = set()
 
-    def choose(records: Sequence[Record], objective: Objective, limit: int) -> tuple[Example, ...]:
-        """A seeded sample of a split; its content is closed to the splits chosen after it."""
+    def choose(
+        records: Sequence[Record], objective: Objective, limit: int, taken: AbstractSet[str]
+    ) -> tuple[tuple[Example, ...], list[str]]:
+        """A seeded sample of a split without the contents already taken, and the contents of the sample."""
         chosen: list[Example] = []
-        contents: set[str] = set()
+        contents: list[str] = []
         for record in sorted(records, key=lambda record: hash_text(f"{settings.seed}:{record.identifier}")):
             if len(chosen) == limit:
                 break
@@ -199,13 +236,14 @@ def build_task(
                 counts[example] += 1
             else:
                 chosen.append(example)
-                contents.add(content(record))
-        taken.update(contents)
-        return tuple(chosen)
+                contents.append(content(record))
+        return tuple(chosen), contents
 
-    test = choose(splits.test, evaluation, settings.test_examples)
-    validation = choose(splits.validation, settings.objective, settings.validation_examples)
-    train = choose(splits.train, settings.objective, settings.train_examples)
+    test, tested = choose(splits.test, evaluation, settings.test_examples, set())
+    taken = set() if settings.allow_overlap else set(tested)
+    validation, validated = choose(splits.validation, settings.objective, settings.validation_examples, taken)
+    taken = taken.union(validated)
+    train, trained = choose(splits.train, settings.objective, settings.train_examples, taken)
     for name, examples, records in (("test", test, splits.test), ("train", train, splits.train)):
         if not examples:
             raise DataError(explain_nothing(settings, name, len(records), counts), path=settings.path)
@@ -218,8 +256,15 @@ def build_task(
         validation=validation,
         test=test,
         dropped=dict(sorted(counts.items())),
-        notes=splits.notes,
+        notes=(*splits.notes, *note_overlap(tested, set(trained))),
     )
+
+
+def note_overlap(tested: Sequence[str], trained: AbstractSet[str]) -> tuple[str, ...]:
+    """A note where test examples have what training has too, which nothing but ``allow_overlap`` allows."""
+    shared = sum(content in trained for content in tested)
+    said = f"{shared} of {len(tested)} test examples occur in training too, as allow_overlap permits"
+    return (said,) if shared else ()
 
 
 def explain_nothing(settings: TaskSettings, split: str, records: int, dropped: Counter[str]) -> str:

@@ -31,26 +31,8 @@ def attend(
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     if position_bias is not None:
-        attention_mask = join_once(module, position_bias, attention_mask, query, key)
+        attention_mask = join(module, position_bias, attention_mask, query, key)
     return sdpa_attention_forward(module, query, key, value, attention_mask, **keywords)
-
-
-def join_once(
-    module: Any,
-    bias: torch.Tensor,
-    mask: torch.Tensor | None,
-    query: torch.Tensor,
-    key: torch.Tensor,
-) -> torch.Tensor:
-    """Bias and mask as one additive mask, made by the first layer that asks; the others get the same."""
-    known = getattr(bias, JOINED, None)
-    if known is not None and known[0] is mask and known[1].dtype == query.dtype:
-        known_mask: torch.Tensor = known[1]
-        return known_mask
-    joined = join(module, bias, mask, query, key)
-    if joined is not bias:  # or it would own itself, and live until garbage is collected
-        setattr(bias, JOINED, (mask, joined))
-    return joined
 
 
 def join(
@@ -60,11 +42,21 @@ def join(
     query: torch.Tensor,
     key: torch.Tensor,
 ) -> torch.Tensor:
-    """Bias where the mask lets pass, else the least number; in the queries' number format."""
+    """Bias where the mask lets pass, else the least number; in the queries' number format.
+
+    The first layer that asks makes it; the others get the same.
+    """
     from transformers.integrations.sdpa_attention import create_position_bias_mask
 
+    known = getattr(bias, JOINED, None)
+    if known is not None and known[0] is mask and known[1].dtype == query.dtype:
+        known_mask: torch.Tensor = known[1]
+        return known_mask
     causal = query.shape[2] > 1 and mask is None and module.is_causal
-    return create_position_bias_mask(bias, mask, causal, query, key).to(query.dtype)
+    joined: torch.Tensor = create_position_bias_mask(bias, mask, causal, query, key).to(query.dtype)
+    if joined is not bias:  # or it would own itself, and live until garbage is collected
+        setattr(bias, JOINED, (mask, joined))
+    return joined
 
 
 def register_attention() -> None:

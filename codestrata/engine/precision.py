@@ -3,7 +3,7 @@
 Trained weights, sums of residuals, norms, the loss and the optimizer stay fp32 either way. On a processor
 without bf16 instructions bf16 is computed too, many times slower.
 
-What this does not do: fp16, whose range T5's activations leave.
+What this does not do: fp16, whose range T5's activations leave; it is refused.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,21 @@ from typing import Literal
 import torch
 from torch import nn
 
-from codestrata.settings import Precision
+from codestrata.errors import SettingsError, TrainingError, describe_unknown
+from codestrata.settings import REFUSED, Precision
 
 Chosen = Literal["bf16", "fp32"]
 DTYPES: dict[Chosen, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def choose_precision(wanted: Precision, device: torch.device) -> Chosen:
-    """The precision asked for; ``auto`` is bf16 where the device has instructions for it."""
+    """The precision asked for; ``auto`` is bf16 where the device has instructions for it.
+
+    Raises: SettingsError: another one, such as fp16.
+    """
+    if wanted not in ("auto", *DTYPES):
+        refusal = describe_unknown("precision", wanted, ("auto", *DTYPES))
+        raise SettingsError(refusal + REFUSED.get(wanted, ""))
     if wanted != "auto":
         return wanted
     return "bf16" if has_bf16(device) else "fp32"
@@ -35,6 +42,16 @@ def has_bf16(device: torch.device) -> bool:
     # AVX-512 and AMX on x86; "bf16" is what ARM calls its own.
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def refuse_fp16(model: nn.Module) -> None:
+    """Refuse a model whose weights are fp16, as ``from_pretrained(dtype=torch.float16)`` gives it.
+
+    Raises: TrainingError: the first such weight is named.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.dtype == torch.float16:
+            raise TrainingError(f"{name} is fp16.{REFUSED['fp16']} Load the base with dtype=torch.float32.")
 
 
 def compute_in(precision: Chosen, device: torch.device) -> AbstractContextManager[object]:

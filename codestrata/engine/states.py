@@ -15,6 +15,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -22,16 +23,12 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks
-    fcntl = None  # type: ignore[assignment]
-
 from codestrata.data.batches import EncodedExample, collate, measure_rows
 from codestrata.engine.precision import DTYPES, Chosen, compute_in
 from codestrata.engine.prefixes import Prefix, States, compute_states
-from codestrata.errors import DataError
+from codestrata.errors import DataError, StorageError
 from codestrata.files import hash_json, read_json, write_json
+from codestrata.locks import is_locked, open_shared
 from codestrata.progress import Progress
 from codestrata.settings import CacheSettings
 
@@ -104,8 +101,8 @@ class StateStore:
             kept = min(wanted, limit)
             make_room(self.folder / "states", keep=folder, limit=limit - kept)
             missing = kept - measure_disk(folder) + RESERVE_MIB * 2**20 - shutil.disk_usage(folder).free
-        except OSError as error:
-            return f"{self.folder} cannot be used: {error.strerror}"
+        except (OSError, StorageError) as error:
+            return f"{self.folder} cannot be used: {describe_failure(error)}"
         if missing > 0:
             return f"{self.folder} has too little free disk: {missing // 2**20 + 1} MiB more are needed"
         return KeptStates(
@@ -210,15 +207,16 @@ class KeptStates:
         if wanted and wanted[-1] >= self.chunks:
             self.reason = "cache.states_mib is too small for all examples"
         try:
-            self.file = open_locked(self.folder / STATES_FILE)
+            self.file = open_shared(self.folder / STATES_FILE)
             self.filled = self._read_chunks()
             missing = [chunk for chunk in wanted if chunk < self.chunks and not self._verify(chunk)]
             self._compute(missing, progress, label)
             if self.verified:
                 self.mapped = np.memmap(self.file, dtype=np.uint8, mode="r")
-        except OSError as error:
-            self.chunks, self.reason = 0, f"{self.folder} cannot be written: {error.strerror}"
-            (self.folder / STATES_FILE).unlink(missing_ok=True)  # a full disk is needed by others
+        except (OSError, StorageError) as error:
+            self.chunks, self.reason = 0, f"{self.folder} cannot be written: {describe_failure(error)}"
+            with suppress(OSError):  # a full disk is needed by others
+                (self.folder / STATES_FILE).unlink(missing_ok=True)
         self.seconds += time.perf_counter() - started
 
     def _compute(self, missing: Sequence[int], progress: Progress, label: str) -> None:
@@ -330,6 +328,11 @@ class KeptStates:
         )
 
 
+def describe_failure(error: OSError | StorageError) -> str | None:
+    """What the disk said."""
+    return error.reason if isinstance(error, StorageError) else error.strerror
+
+
 def refuse_states(prefix: Prefix, examples: int, reason: str) -> StateUse:
     """A training whose prefix is computed in every step, and why."""
     return StateUse(
@@ -399,26 +402,6 @@ def measure_disk(folder: Path) -> int:
     """Bytes that a folder's files take; a file with holes takes less than its size."""
     found = [path.stat() for path in folder.iterdir() if path.is_file()]
     return sum(getattr(entry, "st_blocks", -(-entry.st_size // 512)) * 512 for entry in found)
-
-
-def open_locked(path: Path) -> Any:
-    """The file, made if need be, open for reading and writing; until it is closed ``is_locked``."""
-    file = open(path, "r+b" if path.exists() else "w+b", buffering=0)
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_SH)
-    return file
-
-
-def is_locked(path: Path) -> bool:
-    """Whether some process has the file open by ``open_locked``; where there are no locks, nobody knows."""
-    if fcntl is None or not path.exists():
-        return False
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def write_all(file: Any, content: bytes) -> None:

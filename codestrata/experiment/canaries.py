@@ -80,7 +80,7 @@ def repeat_canaries(
     wanted, samples = lab.settings.measurement.canary_examples, lab.settings.decoding.samples
     kept = keep_canaries(cell.predictions, wanted, samples)
     first = narrow_cell(cell, kept)
-    first = replace(first, scores=score_task(lab, kept, task))
+    first = replace(first, scores=score_task(lab, kept, task, f"{folder}/{task.name}/first"))
     examples = tuple(task.test[place] for place in choose_canaries(len(task.test), wanted))
     (second,) = decode_task(
         lab,

@@ -5,6 +5,7 @@ What this does not do: decide which tasks are decoded when (``rows`` and ``probe
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from codestrata.metrics.catalogue import score
 from codestrata.records import Cell, Example, Origin, Prediction, Score, SplitName, Task
 from codestrata.settings import DecodingSettings
 
+PORTION = 512
+"""Examples that are decoded before their answers are kept."""
 PREDICTIONS_FILE = "predictions.jsonl"
 SCORES_FILE = "scores.jsonl"
 
@@ -62,6 +65,7 @@ def decode_task(
     parts = {name: part for name, part in list_splits(task).items() if name in splits}
     settings = decoding or lab.settings.decoding
     asks_base = lab.settings.measurement.agreement and not earlier
+    unit = f"{place.folder}/{task.name}"
     lab.progress.start(f"{place.label}: decode {task.name}", sum(map(len, parts.values())) * settings.samples)
     cells: list[Cell] = []
     for split, part in parts.items():
@@ -69,6 +73,7 @@ def decode_task(
             lab,
             part,
             settings,
+            f"{unit}/{split}",
             apart=apart if split == "test" else (),
             compared=component if asks_base else None,
             done=sum(len(cell.predictions) for cell in cells),
@@ -78,7 +83,7 @@ def decode_task(
         if before is not None and identical:
             predictions, scores = before.predictions, before.scores
         else:
-            scores = score_task(lab, predictions, task)
+            scores = score_task(lab, predictions, task, f"{unit}/{split}")
         cells.append(
             Cell(
                 row=place.row,
@@ -101,6 +106,7 @@ def answer_examples(
     lab: Lab,
     examples: Sequence[Example],
     settings: DecodingSettings,
+    unit: str,
     *,
     apart: Sequence[int] = (),
     compared: Component | None = None,
@@ -108,23 +114,41 @@ def answer_examples(
 ) -> tuple[Prediction, ...]:
     """Predictions in the examples' order; those at positions ``apart`` are decoded first, by themselves.
 
-    ``done`` is the number of predictions that the watcher was told of before.
+    The rest is decoded portion after portion, so that a crash costs no more than the portion under way.
+    ``unit`` is what the journal calls this split's answers. ``done`` is the number of predictions that the
+    watcher was told of before.
     """
     rest = [place for place in range(len(examples)) if place not in set(apart)]
     answers: dict[int, tuple[Prediction, ...]] = {}
-    for company in filter(None, (list(apart), rest)):
-        with lab.clock("decoding"):
-            found = predict(
-                lab.base,
-                [examples[place] for place in company],
-                settings,
-                max_prompt_tokens=lab.settings.training.max_prompt_tokens,
-                compared=compared,
-                report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
-            )
+    for company in filter(None, (list(apart), *cut_portions(rest))):
+
+        def decode(company: Sequence[int] = company) -> tuple[Prediction, ...]:
+            with lab.journal.clock("decoding"):
+                return predict(
+                    lab.base,
+                    [examples[place] for place in company],
+                    settings,
+                    max_prompt_tokens=lab.settings.training.max_prompt_tokens,
+                    compared=compared,
+                    report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
+                )
+
+        found = lab.journal.recall(f"answers/{unit}/{len(answers)}", tuple[Prediction, ...], decode)
         for number, place in enumerate(company):
             answers[place] = found[number * settings.samples : (number + 1) * settings.samples]
+        lab.progress.advance(done + len(answers) * settings.samples)
     return tuple(prediction for place in range(len(examples)) for prediction in answers[place])
+
+
+def cut_portions(places: Sequence[int]) -> list[Sequence[int]]:
+    """The places in portions of about equal size, at most ``PORTION`` each: a function of their number alone.
+
+    >>> [len(portion) for portion in cut_portions(range(1025))]
+    [342, 342, 341]
+    """
+    count = -(-len(places) // PORTION)
+    bounds = [-(-number * len(places) // count) for number in range(count + 1)] if count else []
+    return [places[first:last] for first, last in pairwise(bounds)]
 
 
 def equal_answers(first: Sequence[Prediction], second: Sequence[Prediction]) -> bool:
@@ -134,10 +158,14 @@ def equal_answers(first: Sequence[Prediction], second: Sequence[Prediction]) -> 
     ]
 
 
-def score_task(lab: Lab, predictions: Sequence[Prediction], task: Task) -> tuple[Score, ...]:
-    """Every metric over the predictions of a task, on the run's clock."""
-    with lab.clock("scoring"):
-        return score(predictions, task.language, lab.settings.execution, lab.settings.measurement)
+def score_task(lab: Lab, predictions: Sequence[Prediction], task: Task, unit: str) -> tuple[Score, ...]:
+    """Every metric over the predictions of a task, on the run's clock; ``unit`` is the journal's name."""
+
+    def judge() -> tuple[Score, ...]:
+        with lab.journal.clock("scoring"):
+            return score(predictions, task.language, lab.settings.execution, lab.settings.measurement)
+
+    return lab.journal.recall(f"scores/{unit}", tuple[Score, ...], judge)
 
 
 def take_over(cell: Cell, row: int, through: str, origin: Origin) -> Cell:

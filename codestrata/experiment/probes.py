@@ -34,7 +34,9 @@ def measure_controls(lab: Lab, run: RunDirectory) -> tuple[Control, ...]:
                         split=split,
                         origin="control",
                         predictions=predictions,
-                        scores=score_task(lab, predictions, task),
+                        scores=score_task(
+                            lab, predictions, task, f"controls/{control.name}/{task.name}/{split}"
+                        ),
                         folder=f"controls/{control.name}",
                     )
                 )

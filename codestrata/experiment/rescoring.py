@@ -70,6 +70,7 @@ def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored
     results = {
         **describe_run(measured),
         "environment": stored["environment"],
+        "sessions": stored["sessions"],
         "seconds": stored["seconds"],
     }
     pairs = list(pair_entries(stored, results))
@@ -82,9 +83,12 @@ def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored
 
 
 def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
-    """Replace the run's scores, results and analysis by the ones computed anew.
+    """Replace the run's scores, results and analysis by the ones computed anew: all of them or none.
 
-    Raises: RunError: a stored number cannot be computed here; nothing was written.
+    Raises:
+        RunError: a stored number cannot be computed here, another process works on the run, or its
+            checksums are damaged; nothing was written.
+        StorageError: they cannot be written.
     """
     lost = [change for change in rescored.changes if is_lost_score(change)]
     if lost:
@@ -94,10 +98,12 @@ def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
             f"{len(lost)} stored scores of run {run.name!r} cannot be computed here, such as {place} "
             f"({reason}). Nothing was written."
         )
-    run.reopen()  # a crash from here on leaves a run that does not call itself complete
-    for cells in group_by_folder(rescored.cells):
-        write_scores(run.path, cells)
-    run.finish(rescored.results, render_analysis(rescored.results))
+    with run.hold(), run.rewriting() as folder:
+        fresh = RunDirectory(folder)
+        for cells in group_by_folder(rescored.cells):
+            fresh.inside(folder / cells[0].folder)
+            write_scores(folder, cells)
+        fresh.write_results(rescored.results, render_analysis(rescored.results))
 
 
 class CellReader:
@@ -123,7 +129,8 @@ class CellReader:
         """The cell that results describe, with its predictions and their scores."""
         folder, task, split = described["folder"], described["task"], described["split"]
         if folder not in self._files:
-            self._files[folder] = read_predictions(self._root / folder)
+            place = RunDirectory(self._root).inside(self._root / folder)
+            self._files[folder] = read_predictions(place)
         predictions = self._files[folder].get((task, split))
         if not predictions:
             raise RunError(f"{self._root / folder} holds no predictions of {task}, split {split}.")
@@ -160,13 +167,15 @@ class CellReader:
         for entry in described:
             cell = self.build(entry)
             if cell.origin == "rechecked":
-                before = next(
+                own = [
                     old
                     for old in cells
                     if (old.task, old.split, old.row > 0, old.trained_through)
                     == (cell.task, cell.split, True, cell.task)
-                )
-                cell = build_second(before, cell)
+                ]
+                if not own:
+                    raise RunError(f"The results tell of {cell.task} again, but not of the first time.")
+                cell = build_second(own[0], cell)
             cells.append(cell)
         return tuple(cells)
 

@@ -3,12 +3,16 @@
 The base is decoded once (row 0). A method then meets the tasks in order: train, prove the base unchanged,
 decode every task whose answers nothing proves, go on.
 
-What this does not do: resume a broken run, or know how a component or a metric works.
+A run that was broken off walks the same way again and takes what its journal knows from there.
+
+What this does not do: know how a component or a metric works.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,18 +20,20 @@ from typing import Any
 from codestrata.contracts import Component
 from codestrata.data.tasks import fingerprint_task
 from codestrata.environment import describe_environment
-from codestrata.errors import IsolationError
+from codestrata.errors import RunError
 from codestrata.experiment.archive import Archive
 from codestrata.experiment.canaries import recheck_canaries
-from codestrata.experiment.cells import group_by_folder, take_over, write_cells
+from codestrata.experiment.cells import take_over, write_cells
 from codestrata.experiment.probes import measure_controls, measure_transfer, repeat_decoding
 from codestrata.experiment.rows import evaluate_base, evaluate_row, label_walk, name_component
+from codestrata.experiment.trainings import train_task, write_row
 from codestrata.files import write_json
+from codestrata.interrupts import Interrupts
+from codestrata.journal import Journal
 from codestrata.lab import Lab, open_lab
 from codestrata.languages.isolation import choose_isolation
-from codestrata.methods import Method, build_component, choose_learning_rate, resolve_methods
+from codestrata.methods import Method, build_component, resolve_methods
 from codestrata.metrics.catalogue import list_metrics
-from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress, Silence
 from codestrata.records import Cell, Task, Training
@@ -35,9 +41,8 @@ from codestrata.report.markdown import render_analysis
 from codestrata.results.measured import Measured, MethodWalks, Repeat, Walk
 from codestrata.results.rechecks import choose_recheck
 from codestrata.results.tree import describe_run, describe_task, describe_training
-from codestrata.settings import ExecutionSettings, Settings, fingerprint, to_tree
+from codestrata.settings import ExecutionSettings, Settings, fingerprint
 from codestrata.store import RunDirectory, check_run_name, create_run
-from codestrata.training import FitLog, fit
 
 SWAPS = 50
 
@@ -48,6 +53,8 @@ def run_experiment(
     root: Path = Path("runs"),
     name: str | None = None,
     progress: Progress | None = None,
+    interrupts: Interrupts | None = None,
+    begun: Callable[[RunDirectory], None] | None = None,
 ) -> RunDirectory:
     """Carry out a run and give its directory: results, analysis, components, predictions, ``done.json`` last.
 
@@ -56,30 +63,134 @@ def run_experiment(
         root: where run directories lie.
         name: the run's name; ``None`` takes the next free ``<preset>-<n>``.
         progress: is told what goes on; ``None`` tells nobody.
+        interrupts: signals that wait for the end of a training step.
+        begun: is told the directory once there is something to resume.
 
     Raises:
         SettingsError: an unknown method or a combination that makes no sense; before anything is written.
         RunError: a run of that name exists.
         IsolationError: a training changed the frozen base.
+        StorageError: the disk is full or fails; the run can be resumed.
         DataError, HubError, ModelError, TrainingError: as their floors say.
     """
     methods = resolve_methods(settings.methods)
     check_run_name(root, name, settings.preset)
-    started = time.perf_counter()
-    lab = open_lab(settings, progress or Silence())
-    for method in methods:
-        if method.component is not None:
-            build_component(method, lab.base, settings)  # settings that do not fit the base end the run here
+    lab = open_lab(settings, progress or Silence(), interrupts=interrupts)
+    check_components(lab, methods)  # settings that do not fit the base end the run before it is there
     run = create_run(root, name, settings.preset)
-    run.write_settings(settings)
+    with run.hold():
+        run.write_settings(settings)
+        if begun is not None:
+            begun(run)
+        return carry_out(lab, run, methods)
+
+
+def resume_experiment(
+    run: RunDirectory, *, progress: Progress | None = None, interrupts: Interrupts | None = None
+) -> RunDirectory:
+    """Go on with a run where it was broken off; it ends as if it never had been.
+
+    A complete run stays as it is. On one machine with as many threads all is the same to the last bit, but
+    for times and ``events.jsonl``.
+
+    Raises:
+        RunError: the run never wrote its settings, is under way elsewhere, or what it began with (settings,
+            data, base, version of codestrata) is not what is there now.
+        Others: as ``run_experiment``.
+    """
+    with run.hold():
+        if run.is_done:
+            run.clear()
+            return run
+        settings = run.read_settings()
+        methods = resolve_methods(settings.methods)
+        progress, journal = progress or Silence(), Journal()
+        journal.follow(run.journal_folder, progress.say)
+        check_settings(journal, run, settings)
+        lab = open_lab(settings, progress, journal=journal, interrupts=interrupts)
+        run.sweep()
+        return carry_out(lab, run, methods)
+
+
+def carry_out(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> RunDirectory:
+    """The run from its beginning, but for what its journal knows; with results and analysis at the end."""
+    started = time.perf_counter() - lab.journal.seconds["loading"]
+    lab.journal.follow(run.journal_folder, lab.progress.say)
+    check_settings(lab.journal, run, lab.settings)
+    check_inputs(lab, run)
     environment = describe_environment(lab.base.device) | {"allocator": lab.host.allocator}
-    write_json(run.path / "environment.json", environment)
-    run.append_event("started", run=run.name)
-    results = describe_run(measure(lab, run, methods))
-    results["environment"] = environment
-    results["seconds"] = {**lab.seconds, "total": time.perf_counter() - started}
+    sessions = note_session(lab, run, environment)
+    measured = measure(lab, run, methods)
+    results = describe_run(measured) | {"environment": sessions[0], "sessions": len(sessions)}
+    total = time.perf_counter() - started + lab.journal.recalled_seconds
+    results["seconds"] = {**lab.journal.seconds, "total": total}
     run.finish(results, render_analysis(results))
     return run
+
+
+def check_components(lab: Lab, methods: Sequence[Method]) -> None:
+    """Build every method's component once. Raises SettingsError: its settings do not fit the base."""
+    for method in methods:
+        if method.component is not None:
+            build_component(method, lab.base, lab.settings)
+
+
+def check_settings(journal: Journal, run: RunDirectory, settings: Settings) -> None:
+    """Refuse to go on with other settings than the run began with: they name all that is loaded.
+
+    Raises: RunError: they differ, or the version does.
+    """
+    wanted = {
+        "version of codestrata": version("codestrata"),
+        "settings (settings.toml)": fingerprint(settings),
+    }
+    compare_with_beginning(journal, run, "settings", wanted)
+
+
+def check_inputs(lab: Lab, run: RunDirectory) -> None:
+    """Refuse to go on with another base or other data. Raises RunError: naming the first that differs."""
+    inputs = {
+        f"base model {lab.base.name}": lab.base.fingerprint,
+        **{f"data of task {task.name}": fingerprint_task(task) for task in lab.tasks},
+    }
+    compare_with_beginning(lab.journal, run, "inputs", inputs)
+
+
+def compare_with_beginning(journal: Journal, run: RunDirectory, unit: str, now: Mapping[str, str]) -> None:
+    """Keep what a run begins with, and compare it when it goes on.
+
+    Raises: RunError: naming the first that differs, with both values.
+    """
+    began: dict[str, str] = journal.recall(unit, dict[str, str], lambda: dict(now))
+    for subject in [*began, *now]:
+        if began.get(subject) != now.get(subject):
+            raise RunError(
+                f"Run {run.name!r} cannot go on: its {subject} was {began.get(subject)} when it began and is "
+                f"{now.get(subject)} now. Bring it back, or begin a new run."
+            )
+
+
+def note_session(lab: Lab, run: RunDirectory, environment: dict[str, Any]) -> list[dict[str, Any]]:
+    """The environments of all sessions of this run, this one last; what changed is said."""
+    earlier = len(list((run.journal_folder / "sessions").glob("*.json")))
+    sessions: list[dict[str, Any]] = [
+        lab.journal.recall(f"sessions/{number}", dict[str, Any], lambda: environment)
+        for number in range(earlier + 1)
+    ]
+    # Written again every time: nobody else would notice what a crash or a bad disk did to them meanwhile.
+    run.write_settings(lab.settings)
+    write_json(run.path / "environment.json", sessions[0])
+    if not earlier:
+        run.append_event("started", run=run.name, base_weights=lab.base.weights_format)
+        return sessions
+    changed = sorted(key for key in environment if environment[key] != sessions[0].get(key))
+    run.append_event("resumed", run=run.name, changed=changed)
+    if changed:
+        lab.progress.say(
+            f"resumed in another environment ({', '.join(changed)}): last bits may differ from what an "
+            "uninterrupted run had come to"
+        )
+    return sessions
 
 
 def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
@@ -157,7 +268,8 @@ def run_method(
     for task in lab.tasks:
         training = train_task(lab, run, method, component, task, seed)
         row_cells = evaluate_row(lab, archive, method, component, training, cells)
-        trainings.append(write_row(lab, run, method, component, task, training, row_cells))
+        write_row(lab, run, method, component, task, training, row_cells)
+        trainings.append(training)
         cells += row_cells
     label = label_walk(lab, method, seed)
     transfer = None
@@ -167,7 +279,10 @@ def run_method(
     if isolated and choose_recheck(lab.settings) == "canary":
         cells, canaries = recheck_canaries(lab, run, method, component, seed, cells, label)
     repeats = repeat_final_row(lab, run, method, component, seed, cells) or canaries
-    swap = measure_swaps(component) if isolated and len(component.names) > 1 else None
+    swap = None
+    if isolated and len(component.names) > 1:
+        unit = f"swaps/{method.name}/seed-{seed}"
+        swap = lab.journal.recall(unit, dict[str, Any], partial(measure_swaps, component))
     for resident in component.names:
         component.detach(resident)
     described = tuple(describe_training(training) for training in trainings)
@@ -197,131 +312,6 @@ def repeat_final_row(
         repeats += repeat_decoding(lab, run, last, method=method.name, seed=seed, label=label)
     component.deactivate()
     return tuple(repeats)
-
-
-def train_task(
-    lab: Lab, run: RunDirectory, method: Method, component: Component, task: Task, seed: int
-) -> Training:
-    """Train the method's component on the task and prove that the base stayed as it was.
-
-    Raises: IsolationError: the base's fingerprint changed.
-    """
-    name = name_component(method, task)
-    if name not in component.names:
-        component.attach(name, seed=seed)
-    component.deactivate()
-    before = fingerprint_model(lab.base.model)
-    learning_rate = choose_learning_rate(method, lab.settings)
-    label = label_walk(lab, method, seed)
-    with lab.clock("training"):
-        log = fit(
-            component,
-            name,
-            lab.encoded[task.name],
-            lab.settings.training,
-            learning_rate=learning_rate,
-            seed=seed,
-            pad_id=lab.base.tokenizer.pad_token_id,
-            device=lab.base.device,
-            store=lab.store,
-            progress=lab.progress,
-            label=f"{label}: train {task.name}",
-        )
-    component.deactivate()
-    after = fingerprint_model(lab.base.model)
-    if not before == after == lab.base.fingerprint:
-        raise IsolationError(
-            f"The frozen base changed: its fingerprint was {lab.base.fingerprint} as loaded, {before} before "
-            f"{method.name!r} was trained on {task.name!r}, and {after} afterwards. The run's numbers cannot "
-            "be trusted."
-        )
-    return describe_fit(lab, run, method, component, task, seed, learning_rate, log, (before, after))
-
-
-def describe_fit(
-    lab: Lab,
-    run: RunDirectory,
-    method: Method,
-    component: Component,
-    task: Task,
-    seed: int,
-    learning_rate: float,
-    log: FitLog,
-    fingerprints: tuple[str, str],
-) -> Training:
-    """The record of a training, its tensors counted; their bytes on disk are known once they are written."""
-    parameters = sum(p.numel() for p in component.parameters(name_component(method, task)).values())
-    replaces = method.component == "weights"
-    base_parameters = count_parameters(lab.base.model)
-    return Training(
-        task=task.name,
-        folder=run.task_folder(method.name, seed, task.name).relative_to(run.path).as_posix(),
-        seed=seed,
-        learning_rate=learning_rate,
-        steps=log.steps,
-        examples=log.examples,
-        tokens=log.tokens,
-        padding=log.padding,
-        seconds=log.seconds,
-        final_loss=log.final_loss,
-        losses=log.losses,
-        parameters=parameters,
-        total_parameters=parameters if replaces else base_parameters + parameters,
-        component_bytes=0,
-        peak_memory_mib=log.peak_memory_mib,
-        memory_counter=log.memory_counter,
-        base_fingerprint_before=fingerprints[0],
-        base_fingerprint_after=fingerprints[1],
-        base_dropout=lab.settings.training.base_dropout,
-        precision=log.precision,
-        passes=log.passes,
-        batch_tokens=log.batch_tokens,
-        states=None if log.states is None else asdict(log.states),
-    )
-
-
-def write_row(
-    lab: Lab,
-    run: RunDirectory,
-    method: Method,
-    component: Component,
-    task: Task,
-    training: Training,
-    cells: Sequence[Cell],
-) -> Training:
-    """Store the component, its predictions and scores; the training's record with the bytes on disk.
-
-    The first seed's components of the founding methods are stored under the founding names too.
-    """
-    assert method.component is not None
-    folder = run.path / training.folder
-    about = {
-        "task": task.name,
-        "language": task.language,
-        "prompt_template": task.prompt_template,
-        "method": method.name,
-        "seed": training.seed,
-        "data_fingerprint": fingerprint_task(task),
-        "settings_fingerprint": fingerprint(lab.settings),
-        "settings": to_tree(lab.settings)[method.component],
-        "max_prompt_tokens": lab.settings.training.max_prompt_tokens,
-        "scores": [
-            {"split": cell.split, **{found.metric: found.value for found in cell.scores}}
-            for cell in cells
-            if cell.task == task.name
-        ],
-    }
-    name = name_component(method, task)
-    component.write(name, folder, about)
-    founding = run.founding_folder(method.component, task.name)
-    if founding is not None and training.seed == lab.settings.seeds[0] and method.schedule == "isolated":
-        component.write(name, founding, about)
-    for decoded in group_by_folder(cells):
-        write_cells(run.path, decoded)
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    written = replace(training, component_bytes=size)
-    run.append_event("trained", method=method.name, **asdict(written))
-    return written
 
 
 def measure_swaps(component: Component) -> dict[str, Any]:

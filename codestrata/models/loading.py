@@ -1,6 +1,7 @@
 """Settings to a frozen base: the model, its tokenizer and the device they live on.
 
-What this does not do: attach anything, or fall back to another model when the hub cannot be reached.
+What this does not do: attach anything, run code that comes with a model, or fall back to another model when
+the hub cannot be reached.
 """
 
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,21 +22,34 @@ from codestrata.models.pocket import POCKET, find_pocket
 from codestrata.settings import BaseSettings
 
 HUB_TIMEOUT_SECONDS = 10.0
+SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")
+PLAIN_ATTENTION = ("eager", "sdpa")
+
+WeightsFormat = Literal["safetensors", "checked pickle"]
 
 
 @dataclass(frozen=True)
 class Base:
-    """A frozen model with its tokenizer; ``fingerprint`` is the SHA-256 over its tensors as loaded."""
+    """A frozen model with its tokenizer; ``fingerprint`` is the SHA-256 over its tensors as loaded.
+
+    ``weights_format`` is what the weights were read from; ``None`` for random ones.
+    """
 
     name: str
     model: Any
     tokenizer: Any
     device: torch.device
     fingerprint: str
+    weights_format: WeightsFormat | None = None
 
 
 def load_base(settings: BaseSettings, device: torch.device) -> Base:
     """The base model in evaluation mode, frozen, on its device.
+
+    Nothing that comes with a base is executed: one that brings code of its own is loaded without it, or
+    refused where there is no other way. Weights come from safetensors. A base that has none (such as
+    Salesforce/codet5-small) is read by torch's checked unpickler, which makes tensors and nothing else;
+    ``weights_format`` says so. Components are never read that way.
 
     Raises:
         HubError: model or tokenizer is no local folder and the hub cannot be reached.
@@ -46,27 +60,79 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # our own display runs at the same time
     source = str(find_pocket()) if settings.name == POCKET else settings.name
     tokenizer = load_tokenizer(source, settings)
-    model = load_model(source, settings)
+    with explain_failures(source, settings.revision, key="base.name"):
+        weights_format = choose_weights_format(source, settings)
+        model = load_model(source, settings, weights_format)
     find_family(model)
     model.requires_grad_(False)
     model.eval()
     model.to(device)
-    return Base(settings.name, model, tokenizer, device, fingerprint_model(model))
+    return Base(settings.name, model, tokenizer, device, fingerprint_model(model), weights_format)
 
 
-def load_model(source: str, settings: BaseSettings) -> Any:
-    """The model in single precision, from safetensors where there are some, else from checked pickles."""
+def choose_weights_format(source: str, settings: BaseSettings) -> WeightsFormat | None:
+    """How the base's weights are stored; safetensors wherever there are some.
+
+    Raises: ModelError: the place holds a component, which leads to a base that nobody named.
+    """
+    if has_file(source, "adapter_config.json", settings.revision):
+        raise ModelError(f"{source} holds a component, not a base: name the base that it was trained on.")
+    if settings.weights == "random":
+        return None
+    stored = any(has_file(source, name, settings.revision) for name in SAFETENSORS_FILES)
+    return "safetensors" if stored else "checked pickle"
+
+
+def has_file(source: str, name: str, revision: str | None) -> bool:
+    """Whether a local folder or the hub's repository has a file; the hub's is in the cache afterwards."""
+    from huggingface_hub import errors, hf_hub_download
+
+    if Path(source).is_dir():
+        return Path(source, name).is_file()
+    try:
+        hf_hub_download(source, name, revision=revision)
+    except (errors.EntryNotFoundError, errors.LocalEntryNotFoundError):
+        return False
+    return True
+
+
+def load_model(source: str, settings: BaseSettings, weights_format: WeightsFormat | None) -> Any:
+    """The model in single precision, with its weights or with random ones."""
     from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
-    with explain_failures(source, settings.revision, key="base.name"):
-        if settings.weights == "trained":
-            return AutoModelForSeq2SeqLM.from_pretrained(
-                source, revision=settings.revision, dtype=torch.float32
-            )
-        config = AutoConfig.from_pretrained(source, revision=settings.revision)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            return AutoModelForSeq2SeqLM.from_config(config)  # type: ignore[no-untyped-call]
+    config = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
+    check_config(config, source)
+    if weights_format is not None:
+        return AutoModelForSeq2SeqLM.from_pretrained(
+            source,
+            config=config,
+            revision=settings.revision,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=weights_format == "safetensors",
+            weights_only=True,
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        build: Any = AutoModelForSeq2SeqLM.from_config
+        return build(config, trust_remote_code=False)
+
+
+def check_config(config: Any, source: str) -> None:
+    """Refuse a configuration that has transformers fetch code, weights or number formats from elsewhere.
+
+    Raises: ModelError: names the entry and its value.
+    """
+    attention = config._attn_implementation
+    # Any other name transformers may take for a repository of kernels, to be fetched and run.
+    if attention is not None and attention not in PLAIN_ATTENTION:
+        raise ModelError(
+            f"{source}: config.json asks for the attention {attention!r}: remove the entry, or name one of"
+            f" {', '.join(PLAIN_ATTENTION)}."
+        )
+    for key in ("quantization_config", "transformers_weights"):
+        if getattr(config, key, None) is not None:
+            raise ModelError(f"{source}: config.json has {key}, which is not supported: name a plain base.")
 
 
 def load_tokenizer(source: str, settings: BaseSettings) -> Any:
@@ -76,7 +142,7 @@ def load_tokenizer(source: str, settings: BaseSettings) -> Any:
     own = settings.tokenizer is None
     place, revision = (source, settings.revision) if own else (str(settings.tokenizer), None)
     with explain_failures(place, revision, key="base.name" if own else "base.tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
     check_tokenizer(tokenizer, place)
     return tokenizer
 
@@ -107,8 +173,18 @@ def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator
         if not local:
             ask_hub(source, revision)
         yield
-    except (OSError, network_error, ValueError, KeyError, SafetensorError, UnpicklingError) as error:
+    except (
+        OSError,
+        network_error,
+        ValueError,
+        KeyError,
+        ImportError,
+        SafetensorError,
+        UnpicklingError,
+    ) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        if "trust_remote_code" in str(error):
+            reason = "it needs code of its own to be run, which is never done"
         if local or not isinstance(error, OSError | network_error | errors.HFValidationError):
             raise ModelError(f"{source} holds nothing usable as {key}: {reason}") from error
         raise HubError(

@@ -258,7 +258,7 @@ def build_map(
 def apply_matrix(weight: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """The product of a linear map, whose result may lie transposed in memory.
 
-    A CPU's libraries multiply few rows with a large matrix 1.2 to 2 times as fast where it stands on the left.
+    A CPU's libraries multiply few rows with a large matrix up to twice as fast where it stands on the left.
     """
     if hidden.dim() == 2 and hidden.device.type == "cpu":
         return (weight @ hidden.t()).t()

@@ -78,6 +78,7 @@ def render_analysis(results: Results) -> str:
 def describe_setup(results: Results) -> str:
     """What was compared, in one paragraph."""
     base, seeds = results["base"], results["settings"]["seeds"]
+    resumed = f", in {results['sessions']} sessions" if results["sessions"] > 1 else ""
     return (
         f"Frozen base `{base['name']}` ({base['parameters']:,} parameters, fingerprint "
         f"`{base['fingerprint'][:16]}`); "
@@ -85,7 +86,7 @@ def describe_setup(results: Results) -> str:
         f"{', '.join(method['name'] for method in results['methods'])}; "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Scores are in [0, 1], higher is better; "
         "intervals are 95 %, those of differences Holm-adjusted; "
-        f"total time {results['seconds']['total']:.0f} s."
+        f"total time {results['seconds']['total']:.0f} s{resumed}."
     )
 
 

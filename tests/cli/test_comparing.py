@@ -11,7 +11,7 @@ import tomli_w
 
 from codestrata.cli.comparing import resolve_settings
 from codestrata.errors import SettingsError
-from codestrata.experiment import walk
+from codestrata.experiment import trainings
 from codestrata.settings import build_settings
 from codestrata.store import open_run
 
@@ -198,17 +198,20 @@ def test_an_interrupted_run_is_130_and_stays_unfinished(call, quick_file, tmp_pa
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(walk, "fit", interrupt)
+    monkeypatch.setattr(trainings, "fit", interrupt)
     runs = tmp_path / "runs"
     code, out, err = call("run", quick_file, "--runs", runs, "--name", "mine")
     assert (code, out) == (130, "")
-    assert err.splitlines()[-1].startswith("interrupted: ")
+    assert err.splitlines()[-2:] == [
+        "interrupted (SIGINT)",
+        f"go on with: codestrata resume mine --runs {runs}",
+    ]
     assert "Traceback" not in err
     assert not (runs / "mine" / "done.json").exists()
     assert call("show", "mine", "--runs", runs)[0] == 2
     code, _, err = call("run", quick_file, "--runs", runs, "--name", "mine", "-q")
     assert code == 2
-    assert "did not come to its end" in err
+    assert f"codestrata resume mine --runs {runs}" in err
 
 
 def test_what_comes_later_on_the_line_wins(quick_file):

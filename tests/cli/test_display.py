@@ -1,6 +1,7 @@
 """What a command shows while it works."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -75,6 +76,61 @@ def test_a_phase_that_failed_is_not_said_to_be_over(terminal):
     with pytest.raises(ValueError, match="broken"):
         fail(target)
     assert " s  train" not in target.file.getvalue()
+
+
+def test_brackets_in_what_is_said_are_text():
+    for terminal in (True, False):
+        target = make_console(terminal=terminal)
+        with LiveProgress(target) as progress:
+            progress.start("train [a]", 2)
+            progress.advance(1, "[/b] [Errno 28]")
+            if terminal:
+                progress._bars.refresh()
+            progress.say("see runs/[c]")
+        for text in ("train [a]", "[/b] [Errno 28]", "see runs/[c]"):
+            assert text in target.file.getvalue()
+
+
+HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def list_cursor_changes(target):
+    return re.findall(r"\x1b\[\?25[lh]", target.file.getvalue())
+
+
+@pytest.mark.parametrize("method", ["start", "stop", "remove_task"])
+def test_an_interrupt_anywhere_leaves_the_cursor_visible(monkeypatch, method):
+    target = make_console(terminal=True)
+    progress = LiveProgress(target)
+    real = getattr(progress._bars, method)
+    monkeypatch.setattr(progress._bars, method, lambda *given: (method == "start" and real(), interrupt()))
+    with pytest.raises(KeyboardInterrupt), progress:
+        work(progress)
+    changes = list_cursor_changes(target)
+    assert changes[0] == HIDE
+    assert changes[-1] == SHOW
+
+
+def test_an_interrupt_while_rich_prints_leaves_the_cursor_visible(monkeypatch):
+    target = make_console(terminal=True)
+    enter = target._enter_buffer
+
+    def interrupt_within():
+        enter()  # from here on rich keeps back what this console prints
+        interrupt()
+
+    def say_half_a_line():
+        with LiveProgress(target) as progress, monkeypatch.context() as patch:
+            patch.setattr(target, "_enter_buffer", interrupt_within)
+            progress.say("half a line")
+
+    with pytest.raises(KeyboardInterrupt):
+        say_half_a_line()
+    assert list_cursor_changes(target)[-1] == SHOW
 
 
 def test_a_table_for_the_terminal_holds_everything():

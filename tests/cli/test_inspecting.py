@@ -1,6 +1,9 @@
 """``codestrata list``, ``show`` and ``methods``."""
 
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -39,10 +42,89 @@ def test_runs_are_listed(call, tiny_run):
     ]
 
 
-def test_an_unfinished_run_is_listed_as_such(call, unfinished):
-    code, out, _ = call("list", "--runs", unfinished.path.parent, "--json")
+def list_states(call, root):
+    code, out, err = call("list", "--runs", root, "--json")
+    assert (code, err) == (0, "")
+    return {entry["run"]: entry["state"] for entry in json.loads(out)}
+
+
+def test_an_unfinished_run_is_listed_with_its_plan_and_how_to_go_on(call, unfinished):
+    root = unfinished.path.parent
+    code, out, _ = call("list", "--runs", root, "--json")
     assert code == 0
-    assert [(entry["run"], entry["state"]) for entry in json.loads(out)] == [("half", "not finished")]
+    plan = {"methods": "base lora layers finetune", "tasks": "python javascript", "seconds": ""}
+    assert json.loads(out) == [{"run": "half", "state": "interrupted", **plan}]
+    assert f"codestrata resume half --runs {root}" in call("list", "--runs", root)[1]
+
+
+def test_a_run_that_a_process_holds_is_running(call, unfinished):
+    with unfinished.hold():
+        assert list_states(call, unfinished.path.parent) == {"half": "running"}
+        assert "codestrata resume" not in call("list", "--runs", unfinished.path.parent)[1]
+    assert list_states(call, unfinished.path.parent) == {"half": "interrupted"}
+
+
+def test_a_run_whose_process_was_killed_is_interrupted(call, unfinished):
+    statement = (
+        "import sys, time; from pathlib import Path; from codestrata.store import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).hold():\n    print('held', flush=True)\n    time.sleep(60)"
+    )
+    arguments = [sys.executable, "-c", statement, str(unfinished.path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert list_states(call, unfinished.path.parent) == {"half": "running"}
+        process.kill()
+    assert list_states(call, unfinished.path.parent) == {"half": "interrupted"}
+
+
+def test_what_is_no_run_is_not_listed_and_what_never_began_is(call, tmp_path):
+    for name in ("empty", "notes", "crashed"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file.txt").write_text("", encoding="utf-8")
+    (tmp_path / "notes" / "todo.md").write_text("", encoding="utf-8")
+    (tmp_path / "crashed" / ".settings.toml.x.part").write_text("", encoding="utf-8")
+    assert list_states(call, tmp_path) == {"crashed": "never begun", "empty": "never begun"}
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{", "not JSON"),
+        (b"\xff", "not UTF-8"),
+        ("[]", "does not hold a run's results"),
+        ("{}", "does not hold a run's results"),
+        ('{"methods": [], "tasks": [], "seconds": {"total": null}}', "does not hold a run's results"),
+        ('{"methods": [], "tasks": [], "seconds": {"total": 1e999}}', "damaged"),
+        ('{"methods": [{"name": 3}], "tasks": [], "seconds": {"total": 1}}', "does not hold"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_damaged_run_does_not_break_the_list(call, unfinished, tiny_run, content, reason):
+    root = unfinished.path.parent
+    shutil.copytree(tiny_run.path, root / "broken")
+    results = root / "broken" / "experimental_results.json"
+    if content is None:
+        results.unlink()
+    else:
+        results.write_bytes(content.encode() if isinstance(content, str) else content)
+    states = list_states(call, root)
+    assert states["broken"].startswith("damaged: ")
+    assert reason in states["broken"]
+    assert states["half"] == "interrupted"
+
+
+@pytest.mark.parametrize("content", ["[", "steps = 3", 'preset = "poket"\nmethods = 3', None])
+def test_damaged_settings_do_not_break_the_list(call, unfinished, content):
+    other = RunDirectory(unfinished.path.parent / "other")
+    shutil.copytree(unfinished.path, other.path)
+    other.append_event("started")
+    if content is None:
+        other.settings_file.unlink()
+    else:
+        other.settings_file.write_text(content, encoding="utf-8")
+    states = list_states(call, unfinished.path.parent)
+    assert states["other"].startswith("damaged: ")
+    assert states["half"] == "interrupted"
 
 
 def test_an_unfinished_run_cannot_be_shown(call, unfinished):

@@ -1,17 +1,24 @@
 """Exit codes, help, and where errors go."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.core import TyperGroup
 
 from codestrata import errors
 from codestrata.cli import inspecting
 from codestrata.cli.main import build_app, main
+from codestrata.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("run", "list", "show", "methods", "score", "matrix", "sandbox", "generate", "pretrain")
+COMMANDS = (
+    *("run", "resume", "list", "show", "methods", "score", "verify", "matrix", "sandbox", "generate"),
+    "pretrain",
+)
 
 
 def call_apart(statement):
@@ -65,6 +72,7 @@ def test_help_imports_nothing_heavy():
         ["run", "--bogus"],
         ["run", "--set"],
         ["run", "a.toml", "b.toml"],
+        ["resume"],
         ["show"],
         ["generate", "--run", "x"],
     ],
@@ -97,26 +105,29 @@ def test_the_version_is_that_of_the_package(call):
         (errors.IsolationError("x"), 1),
         (errors.TrainingError("x"), 1),
         (KeyboardInterrupt(), 130),
+        (Interrupted(signal.SIGINT), 130),
+        (Interrupted(signal.SIGTERM), 143),
     ],
 )
 def test_errors_have_exit_codes_and_one_line_on_stderr(call, monkeypatch, tmp_path, error, code):
     def fail(_):
         raise error
 
-    monkeypatch.setattr(inspecting, "list_runs", fail)
+    monkeypatch.setattr(inspecting, "list_directories", fail)
     found, out, err = call("list", "--runs", tmp_path)
     assert found == code
     assert out == ""
     lines = [line for line in err.splitlines() if line.strip()]
     assert len(lines) == 1
-    assert lines[0] == "error: x" if code != 130 else lines[0].startswith("interrupted: ")
+    ends = {130: "interrupted (SIGINT)", 143: "interrupted (SIGTERM)"}
+    assert lines[0] == ends.get(code, "error: x")
 
 
 def test_brackets_in_a_message_are_text(call, monkeypatch, tmp_path):
     def fail(_):
         raise errors.DataError("expected [red] and [/x]", path="a.jsonl", line=3)
 
-    monkeypatch.setattr(inspecting, "list_runs", fail)
+    monkeypatch.setattr(inspecting, "list_directories", fail)
     assert "error: a.jsonl:3: expected [red] and [/x]" in call("list", "--runs", tmp_path)[2]
 
 
@@ -124,6 +135,63 @@ def test_an_error_that_is_not_ours_is_not_hidden(monkeypatch, tmp_path):
     def fail(_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(inspecting, "list_runs", fail)
+    monkeypatch.setattr(inspecting, "list_directories", fail)
     with pytest.raises(ZeroDivisionError):
         main(["list", "--runs", str(tmp_path)])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_command_with_one_line(start, number):
+    code, out, err = start("listing", "list").stop(number)
+    assert (code, out) == (128 + number, "")
+    assert err == f"interrupted ({signal.Signals(number).name})\n"
+
+
+def test_a_signal_before_the_command_began_is_one_line(capsys, monkeypatch):
+    def interrupt():
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr("codestrata.cli.main.build_app", interrupt)
+    assert main(["list"]) == 143
+    assert capsys.readouterr() == ("", "interrupted (SIGTERM)\n")
+
+
+def test_a_signal_while_the_end_is_said_does_not_cut_it(call, monkeypatch, tmp_path):
+    class Impatient(Console):
+        def print(self, *given, **options):
+            signal.raise_signal(signal.SIGINT)
+            super().print(*given, **options)
+            signal.raise_signal(signal.SIGTERM)
+
+    def interrupt(_):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr("codestrata.cli.main.console", lambda: Impatient(stderr=True))
+    monkeypatch.setattr(inspecting, "list_directories", interrupt)
+    assert call("list", "--runs", tmp_path) == (130, "", "interrupted (SIGINT)\n")
+
+
+def test_the_handlers_of_the_caller_come_back(call, tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    call("list", "--runs", tmp_path)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_notes_of_an_error_stand_below_it(call, monkeypatch, tmp_path):
+    def fail(_):
+        error = errors.DataError("x")
+        error.add_note("do [this]")
+        raise error
+
+    monkeypatch.setattr(inspecting, "list_directories", fail)
+    assert call("list", "--runs", tmp_path)[2] == "error: x\ndo [this]\n"
+
+
+@pytest.mark.parametrize("method", ["make_context", "invoke"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_not_forgotten_whatever_typer_does_at_that_moment(call, monkeypatch, method, number):
+    def interrupt(*_, **__):
+        raise Interrupted(number)
+
+    monkeypatch.setattr(TyperGroup, method, interrupt)
+    assert call("list") == (128 + number, "", f"interrupted ({signal.Signals(number).name})\n")

@@ -4,10 +4,11 @@ import pytest
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from probing import ADAPTERS, KINDS, disturb, edit_json, generate, logits
+from probing import ADAPTERS, KINDS, disturb, edit_json, generate, logits, sign
 
 from codestrata.components.adapters import CONFIG_FILE, TENSORS_FILE
 from codestrata.errors import ComponentError
+from codestrata.models.fingerprints import fingerprint_model
 
 every_adapter = pytest.mark.parametrize("build", ADAPTERS.values(), ids=ADAPTERS)
 
@@ -83,13 +84,42 @@ def test_the_configuration_names_no_place_but_the_base(tiny_t5, tmp_path):
         ("lora", {"peft_type": "LAYERS"}),
         ("lora", {"stranger": 1}),
         ("lora", {"r": -1}),
+        ("lora", {"r": 2.0}),
+        ("lora", {"r": True}),
+        ("lora", {"r": None}),
+        ("lora", {"lora_alpha": 0}),
+        ("lora", {"lora_alpha": "8"}),
+        ("lora", {"lora_dropout": 1.5}),
+        ("lora", {"target_modules": ".*"}),  # PEFT would match it as a pattern, which may take for ever
+        ("lora", {"target_modules": "all-linear"}),
+        ("lora", {"target_modules": []}),
+        ("lora", {"target_modules": [["q"]]}),
+        ("lora", {"target_modules": ["q", "shared"]}),
+        ("lora", {"use_dora": True}),
+        ("lora", {"modules_to_save": ["shared"]}),
+        ("lora", {"target_parameters": ["shared.weight"]}),
+        ("lora", {"trainable_token_indices": [1]}),
+        ("lora", {"layers_to_transform": [0]}),
+        ("lora", {"rank_pattern": {"q": 3}}),
+        ("lora", {"megatron_core": "os"}),
+        ("lora", {"auto_mapping": "os"}),
+        ("lora", {"peft_version": 1}),
+        ("lora", {"task_type": ["CAUSAL_LM"]}),
+        ("lora", {"revision": "x" * 5000}),
         ("lora", {"target_modules": ["nothing"]}),
         ("lora", {"target_modules": 7}),
         ("both-twice", {"placement": "sideways"}),
         ("both-twice", {"placement": "interleaved:9"}),
         ("both-twice", {"blocks": "two"}),
+        ("both-twice", {"blocks": True}),
+        ("both-twice", {"blocks": 0}),
+        ("both-twice", {"placement": "interleaved:-1"}),
+        ("both-twice", {"placement": "encoder-top"}),  # and target_modules say otherwise
+        ("both-twice", {"init": "scaled:nan"}),
+        ("both-twice", {"target_modules": ["encoder.block.0"]}),
+        ("both-twice", {"target_modules": "encoder.block.1"}),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:60],
 )
 def test_a_configuration_that_does_not_fit_is_refused(kind, values, tiny_t5, tmp_path):
     bare = logits(tiny_t5)
@@ -97,11 +127,13 @@ def test_a_configuration_that_does_not_fit_is_refused(kind, values, tiny_t5, tmp
     component.attach("a", seed=0)
     component.write("a", tmp_path, {})
     edit_json(tmp_path / CONFIG_FILE, **values)
+    sign(tmp_path)
     with pytest.raises(ComponentError, match=CONFIG_FILE):
         component.load("b", tmp_path)
     assert component.names == ("a",)
     assert torch.equal(logits(tiny_t5), bare)
     assert not any(isinstance(module, BaseTunerLayer) for module in tiny_t5.modules())
+    assert fingerprint_model(tiny_t5) == component.fingerprint
 
 
 def test_residents_may_differ_in_rank_and_targets(build_tiny_t5, tmp_path):
@@ -118,3 +150,31 @@ def test_residents_may_differ_in_rank_and_targets(build_tiny_t5, tmp_path):
     component.load("a", tmp_path)
     component.activate("a")
     assert torch.equal(logits(component.model), logits(other.model))
+
+
+@pytest.mark.parametrize("field", ["r", "lora_alpha", "lora_dropout", "target_modules"])
+def test_a_configuration_that_leaves_something_open_is_refused(field, tiny_t5, tmp_path):
+    component = KINDS["lora"](tiny_t5)
+    component.attach("a", seed=0)
+    component.write("a", tmp_path, {})
+    values = json.loads((tmp_path / CONFIG_FILE).read_text())
+    del values[field]
+    (tmp_path / CONFIG_FILE).write_text(json.dumps(values))
+    sign(tmp_path)
+    with pytest.raises(ComponentError, match=f"{CONFIG_FILE}: {field} is missing"):
+        component.load("b", tmp_path)
+
+
+@every_adapter
+@pytest.mark.parametrize(
+    "values", [{}, {"feed_forward_proj": "gated-gelu"}, {"num_decoder_layers": 3}], ids=str
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_the_outline_is_what_peft_builds(build, values, dtype, build_tiny_t5):
+    """What a file must hold is known before anything is built, so it must be known exactly."""
+    component = build(build_tiny_t5(**values).to(dtype))
+    component.attach("a", seed=0)
+    outlines = list(component._form.outline(component.model, component._config))
+    built = {name: (own.dtype, tuple(own.shape)) for name, own in component.parameters("a").items()}
+    assert {name: (dtype, shape) for name, dtype, shape in outlines} == built
+    assert len(outlines) == len(built)

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from codestrata.components.residents import OCCUPANT
 from codestrata.errors import ComponentError
+from codestrata.files import hash_file
 from codestrata.models.fingerprints import fingerprint_model
 
 every_kind = pytest.mark.parametrize("build", KINDS.values(), ids=KINDS)
@@ -128,9 +129,10 @@ def test_component_file_tells_kind_base_and_what_the_caller_says(build, tiny_t5,
     component.attach("a", seed=0)
     component.write("a", tmp_path, {"task": "python", "kind": "cannot be overruled"})
     assert json.loads((tmp_path / "component.json").read_text()) == {
-        "format": 1,
+        "format": 2,
         "kind": component.kind,
         "base_fingerprint": component.fingerprint,
+        "sha256": {file: hash_file(tmp_path / file) for file in component.read_files},
         "task": "python",
     }
 
@@ -215,11 +217,19 @@ def test_the_cache_changes_no_token(build, options, tiny_t5):
     assert tokens != bare
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "a.b", "-a", "x" * 65, "ä"])
-def test_names_that_are_not_allowed(name, tiny_t5):
+BAD_NAMES = ["", ".", "..", "a/b", "a\\b", "../a", "/a", "a.b", "-a", "a\n", "a\x00", "a\x1b[2J", " a", "ä"]
+BAD_NAMES += ["x" * 65, "x" * 10**6]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=lambda name: repr(name[:20]))
+def test_names_that_are_not_allowed(name, tiny_t5, tmp_path):
     component = KINDS["encoder-top"](tiny_t5)
-    with pytest.raises(ComponentError, match="name"):
-        component.attach(name, seed=0)
+    component.attach("a", seed=0)
+    component.write("a", tmp_path, {})
+    for act in (lambda: component.attach(name, seed=0), lambda: component.load(name, tmp_path)):
+        with pytest.raises(ComponentError, match="name"):
+            act()
+    assert component.names == ("a",)
 
 
 @every_kind
@@ -285,7 +295,7 @@ def replace_by_pickle(folder: Path) -> str:
     file = tensors_file(folder)
     file.unlink()
     torch.save(tensors, file.with_suffix(".bin"))
-    return "safetensors: missing"
+    return r"\.bin: a pickle, which is not opened"
 
 
 def remove_component_file(folder: Path) -> str:
@@ -299,8 +309,20 @@ def break_component_file(folder: Path) -> str:
 
 
 def change_format(folder: Path) -> str:
-    edit_json(folder / "component.json", format=2)
-    return "format is 2, but 1"
+    edit_json(folder / "component.json", format=1)
+    return "format is 1, but 2 is needed here. Another version of codestrata wrote it"
+
+
+def change_a_byte(folder: Path) -> str:
+    content = bytearray(tensors_file(folder).read_bytes())
+    content[-2] ^= 1
+    tensors_file(folder).write_bytes(content)
+    return "changed since it was written"
+
+
+def forget_hashes(folder: Path) -> str:
+    edit_json(folder / "component.json", sha256={})
+    return r"sha256 is \{\}, but the hashes of"
 
 
 def change_kind(folder: Path) -> str:
@@ -318,6 +340,8 @@ DAMAGES = (
     remove_component_file,
     break_component_file,
     change_format,
+    change_a_byte,
+    forget_hashes,
     change_kind,
 )
 
@@ -370,3 +394,17 @@ def test_the_fingerprint_is_the_bases_even_while_another_component_runs(tiny_t5)
     assert fingerprint_model(tiny_t5) != fingerprint
     assert KINDS["lora"](tiny_t5).fingerprint == fingerprint
     assert component.active == "a"
+
+
+@every_kind
+def test_loading_leaves_the_random_state_as_it_was(build, tiny_t5, tmp_path):
+    component = build(tiny_t5)
+    component.attach("a", seed=0)
+    component.write("a", tmp_path, {})
+    torch.manual_seed(11)
+    state = torch.get_rng_state()
+    component.load("b", tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)
+    with pytest.raises(ComponentError):
+        component.load("b", tmp_path)
+    assert torch.equal(torch.get_rng_state(), state)

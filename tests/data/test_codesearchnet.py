@@ -77,6 +77,36 @@ def test_other_languages_and_repetitions_are_left_out_and_counted(write_lines):
     assert dropped == {"language is ruby": 2, "repeated record": 1}
 
 
+def test_a_record_in_two_partitions_is_refused_with_both_places(write_lines, fake_hub):
+    write_lines("data/a.jsonl", make_row(0), make_row(1), make_row(1))
+    write_lines("data/b.jsonl", make_row(2), make_row(1, partition="test"))
+    folder = write_lines("data/c.jsonl", make_row(3)).parent
+    first, second = folder / "a.jsonl", folder / "b.jsonl"
+    message = (
+        f"{second}:2: the record of {first}:2 again, there for train, here for test: give it one partition, "
+        "or accept it with tasks.mine.allow_overlap=true"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_functions("python", folder, task="mine")
+    functions, dropped = load_functions("python", folder, allow_overlap=True)
+    assert [(function.name, function.partition) for function in functions] == [
+        ("f0", "train"),
+        ("f1", "train"),
+        ("f2", "train"),
+        ("f1", "test"),
+        ("f3", "train"),
+    ]
+    assert dropped == {"repeated record": 1}
+    rows = {name: FakeSplit([make_row(0, HUB_FIELDS, partition=name)]) for name in ("train", "test")}
+    fake_hub.load = lambda: rows  # nobody here can mend the hub's data
+    assert load_functions("python", None)[1] == {"repeated record": 1}
+
+
+def test_a_repeated_record_without_partition_is_no_fault(write_lines):
+    path = write_lines("a.jsonl", make_row(0, partition="test"), make_row(0, partition=None))
+    assert load_functions("python", path)[1] == {"repeated record": 1}
+
+
 def test_what_a_record_may_lack(write_lines):
     row = {"idx": 0, "func_name": "f", "code": "def f(): pass", "docstring": None, "language": "python"}
     [function], _ = load_functions("python", write_lines("a.jsonl", row))
@@ -145,9 +175,9 @@ def test_a_broken_line_is_named(tmp_path, write_lines):
     [
         ("a.jsonl", b"", "the file holds no records"),
         ("a.jsonl", b"\n \n", "the file holds no records"),
-        ("a.jsonl.gz", gzip.compress(b""), "the file holds no records"),
+        ("a.jsonl.gz", gzip.compress(b"", mtime=0), "the file holds no records"),
         ("a.jsonl.gz", b"plain text", "cannot be unpacked: Not a gzipped file"),
-        ("a.jsonl.gz", gzip.compress(b"x" * 1000)[:-9], "cannot be unpacked: Compressed file ended"),
+        ("a.jsonl.gz", gzip.compress(b"x" * 1000, mtime=0)[:-9], "cannot be unpacked: Compressed file ended"),
         ("a.parquet", b"", "cannot be read as Parquet after row 0"),
         ("a.parquet", b"PAR1 but not really PAR1", "cannot be read as Parquet after row 0"),
         ("a.csv", b"code,docstring\n", "unknown kind of file: expected .jsonl, .jsonl.gz, .parquet"),

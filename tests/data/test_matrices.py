@@ -141,6 +141,16 @@ def test_percentages_are_divided_where_they_are_called_so(write):
         ("r.json", "[[0.5,\n 0.6", r"r.json:2: not JSON"),
         ("r.json", {"methods": [{"name": "lora"}]}, r"r.json: not the results of a run: KeyError\('seeds'\)"),
         ("r.json", {"methods": 3}, r"r.json: not the results of a run"),
+        ("r.json", [[0.8, math.inf], [0.5, 0.7]], r"r.json: not usable JSON: Infinity is no number"),
+        ("r.json", [[0.8, int("9" * 300)], [0.5, 0.7]], r"r.json: row 1, entry 2 is 1e\+300: expected"),
+        (
+            "r.json",
+            [[0.8, int("9" * 400)], [0.5, 0.7]],
+            r"r.json: not usable JSON: a whole number of 400 dig",
+        ),
+        ("r.json", [[0.8, ["x" * 10**6]], [0.5, 0.7]], r"r.json: row 1, entry 2 is \['xxx.*xxx'\]: expected"),
+        ("r.csv", "0.8,\n0.5,\0\n", r"r.csv:2: holds a NUL byte"),
+        ("r.csv", '0.8,\n0.5,"' + "7" * 200_000, r"r.csv: not CSV: field larger than field limit"),
     ],
 )
 def test_what_is_no_matrix_is_refused_with_its_place(write, name, content, message):

@@ -200,6 +200,27 @@ def test_a_half_ends_at_the_line_nearest_to_the_middle(text, halves):
     assert split_half(text) == halves
 
 
+def test_a_function_of_hundreds_of_strings_keeps_them():
+    strings = "    'one after the other'\n"
+    assert cut_docstring("def f():\n" + 50 * strings + "    return 1") == "def f():\n    return 1"
+    code = "def f():\n" + 300 * strings + "    return 1"
+    assert cut_docstring(code) == code
+
+
+def test_a_definition_inside_much_that_cannot_be_read_is_found():
+    code = "(" * 3000 + "\ndef f():\n    'doc'\n    return 1"
+    assert cut_docstring(code) in (code, code.replace("    'doc'\n", ""))
+
+
+def test_halves_of_very_many_lines_are_found_at_once():
+    text = "\n" * 200_000 + "a\nb\n" + " \n" * 100_000
+    halves = split_half(text)
+    assert halves is not None
+    assert halves == ("\n" * 200_000 + "a\n", "b\n" + " \n" * 100_000)
+    long = "a\n" * 200_000
+    assert split_half(long) == ("a\n" * 100_000, "a\n" * 100_000)
+
+
 @given(st.text(alphabet="ab \n\té", max_size=60))
 def test_halves_are_the_text_again(text):
     halves = split_half(text)

@@ -139,7 +139,7 @@ def test_the_language_is_the_name_unless_set(write_lines):
 
 
 def test_the_hub_is_asked_where_there_is_no_path(monkeypatch):
-    def load_functions(language, path, *, task):
+    def load_functions(language, path, *, task, allow_overlap):
         raise HubError(f"{language} {path} {task}")
 
     monkeypatch.setattr("codestrata.data.tasks.load_functions", load_functions)
@@ -168,6 +168,85 @@ def test_a_file_with_its_own_test_file(write_lines):
     assert task.train[0].tests == "pass"
     assert task.dropped == {"repeats a record of a held-out split": 1}
     assert task.language == "mine"
+
+
+def write_overlapping(write_lines):
+    """Files of 40 training and 5 test examples, of which one has an earlier content and one an earlier id."""
+    train = write_lines("train.jsonl", *make_examples(40))
+    test = [{"prompt": f"q{n}", "target": "t", "id": f"q{n}"} for n in range(3)]
+    test += [{"prompt": "p7", "target": "t7", "id": "other"}, {"prompt": "q9", "target": "t", "id": 3}]
+    return train, write_lines("test.jsonl", *test)
+
+
+def test_files_that_share_examples_are_refused_with_both_places(write_lines):
+    train, test = write_overlapping(write_lines)
+    message = (
+        f"{test}:4: has the prompt and target of {train}:8: 2 of 5 test examples are training examples too. "
+        "Take them out of one of the files, or accept it with tasks.mine.allow_overlap=true"
+    )
+    with pytest.raises(DataError, match=re.escape(message)) as caught:
+        load_task(make_file_settings(train, test_path=str(test)))
+    assert (caught.value.path, caught.value.line) == (str(test), 4)
+    rows = test.read_text(encoding="utf-8").splitlines()
+    test = write_lines("test.jsonl", *rows[:3], *rows[4:])
+    with pytest.raises(DataError, match=re.escape(f"{test}:4: has the id '3' of {train}:4: 1 of 4 test")):
+        load_task(make_file_settings(train, test_path=str(test)))
+    with pytest.raises(DataError, match="40 of 40 test examples"):
+        load_task(make_file_settings(train, test_path=str(train)))
+
+
+def test_shared_examples_that_are_allowed_stay_and_are_counted(write_lines):
+    train, test = write_overlapping(write_lines)
+    task = load_task(
+        make_file_settings(train, test_path=str(test), allow_overlap=True, validation_examples=0)
+    )
+    assert split_sizes(task) == (40, 0, 5)
+    assert task.notes == ("1 of 5 test examples occur in training too, as allow_overlap permits",)
+    assert task.dropped == {}
+    same = load_task(make_file_settings(train, test_path=str(train), allow_overlap=True))
+    assert split_sizes(same) == (36, 4, 40)
+    assert not {example.prompt for example in same.train} & {example.prompt for example in same.validation}
+    assert same.notes == ("36 of 40 test examples occur in training too, as allow_overlap permits",)
+
+
+def test_names_made_from_lines_are_no_overlap(write_lines):
+    rows = [{"prompt": f"p{n}", "target": "t"} for n in range(20)]
+    train = write_lines("one/data.jsonl", *rows[:15])
+    test = write_lines("two/data.jsonl", {**rows[15], "id": "data.jsonl:1"}, *rows[16:])
+    task = load_task(make_file_settings(train, test_path=str(test)))
+    assert {example.identifier for example in task.train} & {example.identifier for example in task.test}
+    assert task.notes == ()
+
+
+def test_repeated_examples_of_a_file_are_counted_in_a_note(write_lines):
+    rows = [*make_examples(20), {"prompt": "p3", "target": "t3", "id": "again"}]
+    task = load_task(make_file_settings(write_lines("mine.jsonl", *rows)))
+    assert task.notes == ("1 of 21 examples in mine.jsonl repeat the prompt and target of an earlier one",)
+    test = write_lines("test.jsonl", *[{"prompt": "q", "target": "t"}] * 3)
+    task = load_task(make_file_settings(write_lines("train.jsonl", *make_examples(9)), test_path=str(test)))
+    assert task.notes == ("2 of 3 examples in test.jsonl repeat the prompt and target of an earlier one",)
+    assert len(task.test) == 3
+
+
+def test_a_record_in_two_partitions_is_allowed_where_that_is_set(write_lines):
+    rows = [make_row(n, ("train", "train", "test")[n % 3]) for n in range(30)]
+    path = write_lines("a.jsonl", *rows, make_row(0, "test"), make_row(29, "train"))
+    with pytest.raises(
+        DataError, match=re.escape(f"{path}:31: the record of {path}:1 again, there for train")
+    ):
+        load_task(make_settings(path))
+    task = load_task(make_settings(path, allow_overlap=True))
+    assert split_sizes(task) == (21, 0, 11)
+    assert task.notes == ("2 of 11 test examples occur in training too, as allow_overlap permits",)
+    assert task.dropped == {}
+
+
+def test_a_record_in_two_partitions_is_one_where_we_split(write_lines):
+    rows = [make_row(n, ("validation", "test")[n % 2]) for n in range(30)]
+    path = write_lines("a.jsonl", *rows, make_row(0, "test"))
+    task = load_task(make_settings(path, allow_overlap=True))
+    splits = task.train + task.validation + task.test
+    assert len(splits) == len({example.identifier for example in splits}) == 30
 
 
 def test_a_file_alone_is_split_by_prompt(write_lines):

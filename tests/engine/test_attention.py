@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from transformers.integrations import sdpa_attention
 
-from codestrata.engine import attention
 from codestrata.engine.attention import NAME, register_attention, shared_masks
 
 
@@ -41,7 +41,9 @@ def test_bit_equal_to_transformers(build_tiny_t5, feed_forward, padded, train_bi
 def test_each_mask_is_joined_once(build_tiny_t5, monkeypatch):
     model, joined = build_tiny_t5(num_layers=4), []
     monkeypatch.setattr(
-        attention, "join", lambda *given, real=attention.join: joined.append(1) or real(*given)
+        sdpa_attention,
+        "create_position_bias_mask",
+        lambda *given, real=sdpa_attention.create_position_bias_mask: joined.append(1) or real(*given),
     )
     with shared_masks(model):
         compute(model, padded=2)

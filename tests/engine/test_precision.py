@@ -1,13 +1,24 @@
 """The choice of number format, and weights that come back bit for bit."""
 
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from codestrata.components.lora import build_lora
 from codestrata.engine import precision
-from codestrata.engine.precision import choose_precision, compute_in, list_lowerable, lowered_weights
+from codestrata.engine.precision import (
+    choose_precision,
+    compute_in,
+    list_lowerable,
+    lowered_weights,
+    refuse_fp16,
+)
+from codestrata.errors import SettingsError, TrainingError
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.settings import LoraSettings
+from codestrata.models.loading import load_base
+from codestrata.settings import BaseSettings, LoraSettings
 
 CPU = torch.device("cpu")
 
@@ -21,6 +32,32 @@ def test_auto_asks_the_processor(capabilities, expected, monkeypatch):
     assert choose_precision("auto", CPU) == expected
     assert choose_precision("fp32", CPU) == "fp32"
     assert choose_precision("bf16", CPU) == "bf16"
+
+
+def test_fp16_is_refused_with_the_reason():
+    with pytest.raises(SettingsError, match=r"^Unknown precision 'fp16'.*T5's activations .* 65504"):
+        choose_precision("fp16", CPU)
+    with pytest.raises(SettingsError, match=r"Known: auto, bf16, fp32\.$"):
+        choose_precision("fp8", CPU)
+
+
+def test_a_model_in_fp16_is_refused_by_the_name_of_a_weight(tiny_t5):
+    refuse_fp16(tiny_t5)
+    refuse_fp16(tiny_t5.to(torch.bfloat16))
+    tiny_t5.decoder.block[1].half()
+    with pytest.raises(TrainingError, match=r"^decoder\.block\.1\.\S+ is fp16\. T5's activations"):
+        refuse_fp16(tiny_t5)
+
+
+def test_a_base_stored_in_fp16_is_loaded_in_fp32(tiny_base_folder, tmp_path):
+    """So a training cannot get there by the settings."""
+    folder = shutil.copytree(tiny_base_folder, tmp_path / "base")
+    model = load_base(BaseSettings(name=str(folder)), CPU).model
+    model.half().save_pretrained(folder)
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float16}
+    loaded = load_base(BaseSettings(name=str(folder)), CPU).model
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.float32}
+    refuse_fp16(loaded)
 
 
 def test_products_are_computed_as_asked():

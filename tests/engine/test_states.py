@@ -44,7 +44,7 @@ def small_chunks(monkeypatch):
     monkeypatch.setattr(states, "CHUNK_TOKENS", 40)
     opened = []
     monkeypatch.setattr(
-        states, "open_locked", lambda path, real=states.open_locked: opened.append(real(path)) or opened[-1]
+        states, "open_shared", lambda path, real=states.open_shared: opened.append(real(path)) or opened[-1]
     )
     yield
     for file in opened:

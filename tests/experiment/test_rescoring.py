@@ -6,11 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from codestrata import locks
 from codestrata.errors import DataError, RunError
 from codestrata.experiment import cells, rescoring
 from codestrata.experiment.rescoring import rescore_run, store_rescored
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_json, read_jsonl, write_json, write_jsonl
+from codestrata.manifests import read_contents
 from codestrata.settings import build_settings
 from codestrata.store import RunDirectory
 
@@ -46,7 +48,67 @@ def test_storing_unchanged_scores_changes_no_file_but_the_mark_and_the_log(quick
     after = read_files(quick)
     changed = {path.name for path in before if before[path] != after[path]}
     assert before.keys() == after.keys()
-    assert changed <= {"events.jsonl", "done.json"}
+    assert changed <= {"events.jsonl", "checksums.json", "done.json"}
+    assert quick.check_files() == []
+
+
+def test_storing_changes_the_checksums_of_what_it_wrote_alone(quick):
+    damaged = quick.path / "lora_early" / "component.json"
+    damaged.write_bytes(damaged.read_bytes() + b" ")
+    edit_predictions(quick, "base", lambda row: row | {"completion": row["target"]})
+    before = read_contents(quick.path)
+    store_rescored(quick, rescore_run(quick))
+    after = read_contents(quick.path)
+    changed = {path for path in before if before[path] != after[path]}
+    assert "base/scores.jsonl" in changed
+    assert changed <= {
+        *(path for path in before if path.endswith("/scores.jsonl")),
+        *("events.jsonl", "experimental_results.json", "results_analysis.md"),
+    }
+    assert [fault.path for fault in quick.check_files()] == [
+        "base/predictions.jsonl",
+        "lora_early/component.json",
+    ]
+
+
+def test_the_run_is_held_while_its_scores_are_replaced(quick, monkeypatch):
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.0)
+    rescored, seen = rescore_run(quick), []
+
+    def look(root, cells, real=rescoring.write_scores):
+        with pytest.raises(RunError, match=r"is in use by process \d+"), quick.hold():
+            pytest.fail("two have it")
+        seen.append((quick.is_held, quick.is_done))
+        real(root, cells)
+
+    monkeypatch.setattr(rescoring, "write_scores", look)
+    store_rescored(quick, rescored)
+    assert set(seen) == {(True, True)}
+    assert not quick.is_held
+    with quick.hold():
+        before = read_files(quick)
+        with pytest.raises(RunError, match="is in use by process"):
+            store_rescored(quick, rescored)
+        assert read_files(quick) == before
+
+
+@pytest.mark.parametrize("folder", ["../outside", "base/../../outside", "{tmp_path}/outside"])
+def test_a_folder_that_results_name_outside_the_run_is_not_touched(quick, tmp_path, folder):
+    outside, named = tmp_path / "outside", folder.format(tmp_path=tmp_path)
+    shutil.copytree(quick.path / "base", outside)
+    before = {path: path.read_bytes() for path in outside.iterdir()}
+    rescored = rescore_run(quick)
+    cells = tuple(replace(cell, folder=named) for cell in rescored.cells if cell.folder == "base")
+    with pytest.raises(RunError, match="leads out of run"):
+        store_rescored(quick, replace(rescored, cells=cells))
+    path = quick.path / "experimental_results.json"
+    tree = read_json(path)
+    for cell in tree["base"]["cells"]:
+        cell["folder"] = named
+    write_json(path, tree)
+    with pytest.raises(RunError, match="leads out of run"):
+        rescore_run(quick)
+    assert {path: path.read_bytes() for path in outside.iterdir()} == before
 
 
 def test_no_model_is_loaded(quick, monkeypatch):
@@ -162,8 +224,8 @@ def test_a_task_without_its_predictions_is_named(quick):
 
 def test_another_schema_and_an_unfinished_run_are_refused(quick):
     path = quick.path / "experimental_results.json"
-    write_json(path, read_json(path) | {"schema_version": 2})
-    with pytest.raises(RunError, match="schema version 2; this codestrata reads version 3"):
+    write_json(path, read_json(path) | {"schema_version": 3})
+    with pytest.raises(RunError, match="schema version 3; this codestrata reads version 4"):
         rescore_run(quick)
     (quick.path / "done.json").unlink()
     with pytest.raises(RunError, match="did not come to its end"):

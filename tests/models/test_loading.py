@@ -6,7 +6,7 @@ import torch
 
 from codestrata.errors import HubError, ModelError
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.models.loading import choose_device, count_parameters, load_base
+from codestrata.models.loading import choose_device, count_parameters, has_file, load_base
 from codestrata.settings import BaseSettings
 
 CPU = torch.device("cpu")
@@ -220,3 +220,145 @@ def test_tied_parameters_count_once(build_tiny_t5):
     cross = 4 * 16 * 16 + 16
     by_hand += 2 * block + 2 * (block + cross) + 2 * 16 + 2 * 32 * 4  # final norms, relative positions
     assert count_parameters(tied) == by_hand
+
+
+CODE = """
+from pathlib import Path
+Path({marker!r}).write_text("code of a stranger ran")
+from transformers import T5Config, T5ForConditionalGeneration, PreTrainedTokenizerFast
+class StrangeConfig(T5Config):
+    model_type = {model_type!r}
+class StrangeModel(T5ForConditionalGeneration):
+    config_class = StrangeConfig
+class StrangeTokenizer(PreTrainedTokenizerFast):
+    pass
+"""
+
+
+def bring_code(folder, marker, model_type):
+    """Have all that transformers loads from the folder come with code of its own."""
+    (folder / "strange.py").write_text(CODE.format(marker=str(marker), model_type=model_type))
+    classes = {"AutoConfig": "strange.StrangeConfig", "AutoModelForSeq2SeqLM": "strange.StrangeModel"}
+    edit(folder / "config.json", model_type=model_type, auto_map=classes)
+    tokenizer = ["strange.StrangeTokenizer", "strange.StrangeTokenizer"]
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": tokenizer})
+
+
+def edit(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.fixture
+def eager_user(monkeypatch, tmp_path):
+    """Somebody who says yes to whatever transformers asks; his module cache is the test's."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    for module in ("dynamic_module_utils", "utils.hub", "utils"):
+        monkeypatch.setattr(
+            f"transformers.{module}.HF_MODULES_CACHE", str(tmp_path / "modules"), raising=False
+        )
+
+
+@pytest.mark.parametrize("weights", ["trained", "random"])
+def test_code_that_comes_with_a_base_is_not_run(weights, folder, tiny_base_folder, tmp_path, eager_user):
+    bring_code(folder, tmp_path / "marker", "t5")
+    base = load(folder, weights=weights)
+    assert base.fingerprint == load(tiny_base_folder, weights=weights).fingerprint
+    assert type(base.model).__module__.startswith("transformers.")
+    assert type(base.tokenizer).__module__.startswith("transformers.")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_base_that_cannot_do_without_its_code_is_refused(folder, tmp_path, eager_user):
+    bring_code(folder, tmp_path / "marker", "strange")
+    with pytest.raises(ModelError, match="needs code of its own to be run, which is never done"):
+        load(folder)
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_tokenizer_that_cannot_do_without_its_code_is_refused(
+    folder, tiny_base_folder, tmp_path, eager_user
+):
+    bring_code(folder, tmp_path / "marker", "strange")
+    edit(folder / "tokenizer_config.json", tokenizer_class="StrangeTokenizer")
+    with pytest.raises(ModelError, match=r"usable as base\.tokenizer: it needs code of its own"):
+        load(tiny_base_folder, tokenizer=str(folder))
+    assert not (tmp_path / "marker").exists()
+
+
+def test_the_traps_of_these_tests_work(folder, tmp_path, eager_user):
+    """Whoever trusts the folder runs its code: the tests above would notice."""
+    from transformers import AutoConfig
+
+    bring_code(folder, tmp_path / "marker", "strange")
+    AutoConfig.from_pretrained(folder, trust_remote_code=True)
+    assert (tmp_path / "marker").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"attn_implementation": "stranger/kernels"},
+            r"asks for the attention 'stranger/kernels'.*eager, sdpa",
+        ),
+        ({"_attn_implementation": "stranger/kernels"}, r"asks for the attention 'stranger/kernels'"),
+        ({"attn_implementation": "flash_attention_2"}, r"asks for the attention 'flash_attention_2'"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "has quantization_config"),
+        ({"transformers_weights": "adapter_model.bin"}, "has transformers_weights"),
+    ],
+    ids=str,
+)
+def test_a_configuration_that_leads_elsewhere_is_refused(values, message, folder):
+    edit(folder / "config.json", **values)
+    with pytest.raises(ModelError, match=message):
+        load(folder)
+
+
+def test_a_configuration_may_name_plain_attention(folder, tiny_base_folder):
+    edit(folder / "config.json", attn_implementation="eager")
+    assert load(folder).fingerprint == load(tiny_base_folder).fingerprint
+
+
+def test_a_component_is_no_base(folder):
+    """Transformers would load the base that the component names."""
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "stranger/base"}))
+    with pytest.raises(ModelError, match="holds a component, not a base: name the base"):
+        load(folder)
+
+
+def test_a_base_says_what_its_weights_were_read_from(folder, tmp_path):
+    base = load(folder)
+    assert base.weights_format == "safetensors"
+    assert load(folder, weights="random").weights_format is None
+    torch.save({"shared.weight": Bomb(tmp_path / "created")}, folder / "pytorch_model.bin")
+    assert load(folder).fingerprint == base.fingerprint  # safetensors go first, the pickle is not opened
+    assert not (tmp_path / "created").exists()
+    remove_weights(folder)
+    torch.save(base.model.state_dict(), folder / "pytorch_model.bin")
+    assert load(folder).weights_format == "checked pickle"
+
+
+def test_weights_in_several_safetensors_files_are_found(folder):
+    base = load(folder)
+    remove_weights(folder)
+    base.model.save_pretrained(folder, max_shard_size="20KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    again = load(folder)
+    assert (again.weights_format, again.fingerprint) == ("safetensors", base.fingerprint)
+
+
+def test_files_of_the_hub_are_looked_for_in_the_hub(monkeypatch, tmp_path):
+    from huggingface_hub import errors
+
+    asked = []
+
+    def download(source, name, *, revision):
+        asked.append((source, name, revision))
+        if name == "absent":
+            raise errors.LocalEntryNotFoundError("not in the cache")
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    assert has_file("somebody/base", "present", "main")
+    assert not has_file("somebody/base", "absent", None)
+    assert asked == [("somebody/base", "present", "main"), ("somebody/base", "absent", None)]

@@ -175,6 +175,7 @@ def make_training(name, task):
         "parameters": parameters,
         "total_parameters": 60_000_000,
         "component_bytes": 4 * parameters,
+        "component_fingerprint": "c" * 64,
         "peak_memory_mib": 800.0,
         "memory_counter": "VmHWM of the process",
         "base_fingerprint_before": "a" * 64,
@@ -315,7 +316,8 @@ def make_results():
     against = make_control_comparisons()
     packages = {"codestrata": "0.1.0", "torch": "2.13.0"}
     return {
-        "schema_version": 3,
+        "schema_version": 4,
+        "sessions": 1,
         "run": "made-1",
         "settings": {"preset": "pocket", "seeds": [0], "base": {"weights": "trained"}},
         "settings_fingerprint": "c" * 64,

@@ -61,6 +61,7 @@ def make_training(**changes):
         "parameters": 25,
         "total_parameters": 100,
         "component_bytes": 100,
+        "component_fingerprint": "c" * 64,
         "peak_memory_mib": None,
         "memory_counter": "none",
         "base_fingerprint_before": "a",

@@ -31,6 +31,8 @@ TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.08
 UNSEEN_SHARE = 0.2
 LARGEST_COMMON_SHARE = 0.8
+PATIENCE = 20_000
+"""Draws in a row that bring nothing new, or nothing of use, before a search ends."""
 """A program that gives one output on more than this share of the probes says too little to be a problem."""
 
 Split = Literal["train", "validation", "test", "unseen"]
@@ -98,13 +100,16 @@ def build_problem(program: Program) -> Problem | None:
 
 
 def draw_problems(seed: int) -> Iterator[Problem]:
-    """An endless walk over distinct problems, the same for one seed everywhere."""
+    """A walk over distinct problems, the same for one seed everywhere, until hardly any are left."""
     rng = Random(f"kata {seed}")
-    seen = set()
-    while True:
+    seen = set[str]()
+    fruitless = 0
+    while fruitless < PATIENCE:
         problem = build_problem(draw_program(rng))
+        fruitless += 1
         if problem is not None and problem.behaviour not in seen:
             seen.add(problem.behaviour)
+            fruitless = 0
             yield problem
 
 
@@ -135,17 +140,23 @@ def choose_problems(seed: int, counts: Mapping[Split, int]) -> Mapping[Split, tu
 
 @lru_cache(maxsize=2)  # the tasks of a run differ in language and share their problems
 def collect_problems(seed: int, counts: tuple[tuple[Split, int], ...]) -> Mapping[Split, tuple[Problem, ...]]:
-    """``choose_problems`` with arguments that can be remembered."""
+    """``choose_problems`` with arguments that can be remembered. Raises SettingsError: there are too few."""
     wanted = dict(counts)
     chosen: dict[Split, list[Problem]] = {split: [] for split in wanted}
     missing = sum(wanted.values())
+    fruitless = 0
     for problem in draw_problems(seed):
-        if not missing:
+        if not missing or fruitless == PATIENCE:
             break
         split = problem.split
+        fruitless += 1
         if split in chosen and len(chosen[split]) < wanted[split]:
             chosen[split].append(problem)
             missing -= 1
+            fruitless = 0
+    if missing:
+        found = ", ".join(f"{len(chosen[split])} of {wanted[split]} {split}" for split in wanted)
+        raise SettingsError(f"kata has too few different problems for this: found {found}. Ask for fewer.")
     return {split: tuple(problems) for split, problems in chosen.items()}
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from itertools import islice
+from random import Random
 
 import pytest
 
@@ -25,7 +26,7 @@ from codestrata.data.kata.problems import (
     load_kata,
     take_share,
 )
-from codestrata.data.kata.programs import Call, Program, interpret
+from codestrata.data.kata.programs import Call, Program, draw_program, interpret
 from codestrata.errors import SettingsError
 from codestrata.settings import TaskSettings
 
@@ -262,3 +263,12 @@ def test_an_unknown_language_is_refused_before_drawing(monkeypatch):
         load_kata(build_settings("pyton"))
     with pytest.raises(SettingsError, match="'pivot'"):
         load_kata(build_settings("mine", language="pivot"))
+
+
+def test_more_problems_than_there_are_is_refused_instead_of_searched_for(monkeypatch):
+    monkeypatch.setattr(kata, "PATIENCE", 50)
+    monkeypatch.setattr(kata, "draw_program", lambda rng: draw_program(Random(rng.randrange(40))))
+    with pytest.raises(
+        SettingsError, match=r"too few different problems for this: found .* of 500 train, .*Ask for fewer"
+    ):
+        kata.collect_problems(987654, (("train", 500), ("test", 1)))

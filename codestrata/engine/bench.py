@@ -1,0 +1,176 @@
+"""The bench: a model made ready for the steps of one training, and whole again afterwards.
+
+What this does not do: take a step (``training`` does).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from codestrata.contracts import Component, Retention
+from codestrata.data.batches import EncodedExample, measure_rows
+from codestrata.engine.attention import shared_masks
+from codestrata.engine.losses import bare_head
+from codestrata.engine.precision import Chosen, choose_precision, lowered_weights, refuse_fp16
+from codestrata.engine.prefixes import Prefix, find_prefix, shortened
+from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
+from codestrata.models.loading import count_parameters
+from codestrata.progress import Progress
+from codestrata.settings import TrainingSettings
+
+PASS_PRODUCTS = {"cpu": 2**29}
+"""What a forward and backward pass costs beside its products, in multiplications: a step is not cut into
+more passes where the padding saved is less. Measured on a CPU; accelerators wait longer for each pass."""
+ACCELERATOR_PASS_PRODUCTS = 2**36
+WORTHWHILE_SHARE = 0.5
+"""States are kept where at least this share of the examples is used: they are computed in whole chunks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What every step of one training works with."""
+
+    model: Any
+    head: nn.Module
+    rows: Sequence[EncodedExample]
+    lengths: np.ndarray
+    parameters: Mapping[str, nn.Parameter]
+    retention: Retention | None
+    states: KeptStates | None
+    refused: StateUse | None
+    precision: Chosen
+    pad_id: int
+    device: torch.device
+
+    @property
+    def overhead(self) -> int:
+        """What a pass costs beside its products, in tokens of this model."""
+        products = PASS_PRODUCTS.get(self.device.type, ACCELERATOR_PASS_PRODUCTS)
+        return products // max(1, count_parameters(self.model))
+
+    @property
+    def usual_targets(self) -> float:
+        """Target tokens of an example, on average."""
+        return float(self.lengths[:, 1].mean())
+
+    def describe_states(self, steps: Sequence[Sequence[int]]) -> StateUse | None:
+        """What has become of the frozen prefix's states so far; ``None`` where there is no prefix."""
+        return self.refused if self.states is None else self.states.describe(list_used(steps))
+
+
+@contextmanager
+def set_up(
+    component: Component,
+    name: str,
+    rows: Sequence[EncodedExample],
+    steps: Sequence[Sequence[int]],
+    settings: TrainingSettings,
+    *,
+    retention: Retention | None,
+    store: StateStore | None,
+    pad_id: int,
+    device: torch.device,
+    progress: Progress,
+    label: str,
+) -> Iterator[Bench]:
+    """The model made ready for these steps, and whole again afterwards, whatever happens inside.
+
+    Raises: TrainingError: its weights are fp16.
+    """
+    model = component.model
+    refuse_fp16(model)
+    precision = choose_precision(settings.precision, device)
+    parameters = component.parameters(name)
+    with ExitStack() as during:
+        prepare_modes(component, name, base_dropout=settings.base_dropout)
+        during.callback(model.eval)
+        during.callback(forget_gradients, parameters)
+        during.enter_context(shared_masks(model))
+        during.enter_context(lowered_weights(model, precision))
+        prefix = find_prefix(model)
+        states: KeptStates | StateUse | None = None
+        if prefix is not None:
+            states = open_states(
+                model,
+                prefix,
+                rows,
+                steps,
+                store,
+                settings,
+                precision=precision,
+                pad_id=pad_id,
+                progress=progress,
+            )
+        if isinstance(states, KeptStates):
+            during.enter_context(states)
+            states.fill(list_used(steps), progress=progress, label=f"{label}: states of the frozen part")
+            if states.reason is not None:
+                progress.say(f"states of the frozen part are not all kept: {states.reason}")
+            during.enter_context(shortened(model, prefix))
+        yield Bench(
+            model=model,
+            head=during.enter_context(bare_head(model)),
+            rows=rows,
+            lengths=measure_rows(rows),
+            parameters=parameters,
+            retention=retention,
+            states=states if isinstance(states, KeptStates) else None,
+            refused=states if isinstance(states, StateUse) else None,
+            precision=precision,
+            pad_id=pad_id,
+            device=device,
+        )
+
+
+def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> None:
+    """Activate the component with its dropout on, and the base's dropout on only where asked for."""
+    component.deactivate()
+    own = set(component.model.modules())
+    component.activate(name)
+    component.model.train(base_dropout)
+    for module in component.model.modules():
+        if module not in own:
+            module.training = True  # not .train(): a wrapper's children include the base's own modules
+
+
+def forget_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
+    """Leave none behind: after a failure they would count in the next training."""
+    for parameter in parameters.values():
+        parameter.grad = None
+
+
+def list_used(steps: Sequence[Sequence[int]]) -> set[int]:
+    """The examples that the steps use."""
+    return {number for numbers in steps for number in numbers}
+
+
+def open_states(
+    model: Any,
+    prefix: Prefix,
+    rows: Sequence[EncodedExample],
+    steps: Sequence[Sequence[int]],
+    store: StateStore | None,
+    settings: TrainingSettings,
+    *,
+    precision: Chosen,
+    pad_id: int,
+    progress: Progress,
+) -> KeptStates | StateUse:
+    """Where the frozen prefix's states of these examples are kept, or why they are not."""
+    used = len(list_used(steps))
+    if settings.base_dropout:
+        return refuse_states(prefix, used, "dropout of the frozen base is on: its states are never the same")
+    if store is None:
+        return refuse_states(prefix, used, "no store was given")
+    if used < WORTHWHILE_SHARE * len(rows):
+        return refuse_states(prefix, used, f"only {used} of {len(rows)} examples are used")
+    found = store.open(model, prefix, rows, precision=precision, pad_id=pad_id)
+    if isinstance(found, str):
+        progress.say(f"states of the frozen part are not kept: {found}")
+        return refuse_states(prefix, used, found)
+    return found
