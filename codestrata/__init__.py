@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from codestrata.components.layers import register_with_peft
+    from codestrata.components.hybrid import register_with_peft
     from codestrata.data.tasks import load_task
     from codestrata.errors import CodestrataError
     from codestrata.experiment.walk import run_experiment
@@ -40,7 +40,7 @@ _HOMES = {
     "build_settings": "codestrata.settings",
     "load_base": "codestrata.models.loading",
     "load_task": "codestrata.data.tasks",
-    "register_with_peft": "codestrata.components.layers",
+    "register_with_peft": "codestrata.components.hybrid",
     "run_experiment": "codestrata.experiment.walk",
 }
 

@@ -18,7 +18,7 @@ from codestrata.engine.host import prepare_host
 from codestrata.errors import ComponentError, RunError, SettingsError, describe_unknown
 from codestrata.methods import METHODS, Method, build_component
 from codestrata.models.loading import choose_device, load_base
-from codestrata.settings import check_name
+from codestrata.settings import Settings, check_name
 from codestrata.store import RunDirectory
 
 
@@ -31,16 +31,18 @@ class Choice:
     task: str
 
 
-def choose_component(run: RunDirectory, task: str, method: str | None) -> Choice:
+def choose_component(run: RunDirectory, task: str, method: str | None, *, seed: int | None = None) -> Choice:
     """The component for a task: of the method asked for, or of the one that scored best on it in the end.
 
+    Of a method's seeds it is the best one's, or that of the ``seed`` asked for.
+
     Raises:
-        SettingsError: the run has no such task or method.
+        SettingsError: the run has no such task, method or seed.
         RunError: the run did not come to its end, or its results are not such as a run writes.
     """
     results = run.read_results()
     try:
-        choice = find_best(run.name, results, task, method)
+        choice = find_best(run.name, results, task, method, seed)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"Run {run.name!r} has results that no run writes ({type(error).__name__}:"
@@ -50,7 +52,7 @@ def choose_component(run: RunDirectory, task: str, method: str | None) -> Choice
     return choice
 
 
-def find_best(name: str, results: Any, task: str, method: str | None) -> Choice:
+def find_best(name: str, results: Any, task: str, method: str | None, seed: int | None = None) -> Choice:
     """As ``choose_component``, from the results; raises what Python does where they are malformed."""
     tasks = [entry["name"] for entry in results["tasks"]]
     if task not in tasks:
@@ -61,16 +63,20 @@ def find_best(name: str, results: Any, task: str, method: str | None) -> Choice:
     names = [method] if method is not None else list(trained)
     if not names:
         raise RunError(f"Run {name!r} trained no component that could answer.")
+    seeds = {read_seed(entry) for found in names for entry in trained[found]["seeds"]}
+    if seed is not None and seed not in seeds:
+        raise SettingsError(describe_unknown("seed", str(seed), map(str, seeds)))
     scored = [
         (score, found, read_seed(entry))
         for found in names
         for entry in trained[found]["seeds"]
+        if seed is None or read_seed(entry) == seed
         if (score := read_final_score(results, entry, task)) is not None
     ]
     if not scored:
         raise RunError(f"Run {name!r} has no score of {task!r} to choose a component by: name a --method.")
-    _, best, seed = max(scored, key=lambda row: row[0])
-    return Choice(method=best, seed=seed, task=task)
+    _, best, best_seed = max(scored, key=lambda row: row[0])
+    return Choice(method=best, seed=best_seed, task=task)
 
 
 def read_final_score(results: Any, entry: Any, task: str) -> float | None:
@@ -116,8 +122,7 @@ def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: s
     method = check_choice(choice)
     settings = run.read_settings()
     template = read_template(run.inside(run.task_folder(choice.method, choice.seed, choice.task)))
-    last = settings.tasks[-1].name if method.schedule == "sequential" else choice.task
-    folder = run.inside(run.task_folder(choice.method, choice.seed, last))
+    folder = find_folder(run, settings, choice)
     prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     base = load_base(settings.base, choose_device(device))
     component = build_component(method, base, settings)
@@ -132,6 +137,18 @@ def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: s
         device=base.device,
     )
     return [completion.text for completion in completions]
+
+
+def find_folder(run: RunDirectory, settings: Settings, choice: Choice) -> Path:
+    """Where the component that answers lies: one that all tasks share came to its end with the last of them.
+
+    Raises:
+        RunError: the folder leads out of the run.
+        SettingsError: the choice is none of a run's.
+    """
+    method = check_choice(choice)
+    last = choice.task if method.has_component_per_task else settings.tasks[-1].name
+    return run.inside(run.task_folder(choice.method, choice.seed, last))
 
 
 def read_template(folder: Path) -> str:

@@ -7,7 +7,8 @@ component that they share is trained on. ``training.fit`` and ``evaluation`` kno
 What this does not do: implement either.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -66,8 +67,71 @@ class Component(Protocol):
         """
 
 
-class Retention(Protocol):
-    """What protects earlier tasks while a shared component learns the next one."""
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
+    """A training that is over, as a retention looks back on it before the next task.
 
-    def penalise(self, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor:
-        """A scalar added to every step's loss."""
+    ``examples`` are the task's own that steps took, by number. ``differentiate`` leaves the gradient of one
+    such example's cross entropy, summed over its target tokens, in the parameters, without dropout;
+    ``usual_targets`` is how many target tokens an example has on average.
+    """
+
+    parameters: Mapping[str, nn.Parameter]
+    examples: Mapping[int, Any]
+    usual_targets: float
+    differentiate: Callable[[int], None]
+
+
+class Retention(Protocol):
+    """What protects earlier tasks while a shared component learns the next one.
+
+    A training calls ``mix`` and ``begin``, then in every step ``compare`` (once per pass), ``penalise`` and
+    ``restrain``, and ``remember`` at its end. All that is carried from task to task is in what ``write``
+    stores: after ``load`` the next training is the same, bit for bit.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over settings and all that is kept of earlier tasks."""
+
+    def mix(
+        self, rows: Sequence[Any], plan: Sequence[Sequence[int]], *, seed: int
+    ) -> tuple[Sequence[Any], Sequence[Sequence[int]]]:
+        """The examples and those of every step, by number; what is added follows behind the task's own."""
+
+    def begin(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """See the component as the tasks before left it."""
+
+    def compare(
+        self,
+        run: Callable[[], torch.Tensor],
+        hidden: torch.Tensor,
+        head: nn.Module,
+        counted: torch.Tensor,
+    ) -> torch.Tensor | None:
+        """A scalar added to the summed cross entropy of some examples (nats); ``None`` adds nothing.
+
+        Args:
+            run: computes ``hidden`` anew, without dropout and with what the parameters then are.
+            hidden: what goes into the output layer, (examples, tokens, width).
+            head: the output layer.
+            counted: which tokens are targets, (examples, tokens).
+        """
+
+    def penalise(self, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor | None:
+        """A scalar added to every step's loss; ``None`` adds nothing."""
+
+    def restrain(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Change a step's gradients in place, before they are clipped."""
+
+    def remember(self, lesson: Lesson) -> None:
+        """Keep what the next tasks need of this training."""
+
+    def write(self, folder: Path) -> None:
+        """Store all that is kept in ``folder``. Raises StorageError: it cannot be written."""
+
+    def load(self, folder: Path) -> None:
+        """Take up what ``write`` stored.
+
+        Raises: DataError: damaged, or of another retention; nothing has changed then.
+        """

@@ -4,35 +4,47 @@ What this does not do: train or evaluate (``experiment`` walks), or hold setting
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from codestrata.components.hybrid import build_hybrid
+from codestrata.components.ia3 import build_ia3
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
+from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.weights import WeightsComponent
-from codestrata.contracts import Component
+from codestrata.contracts import Component, Retention
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.models.loading import Base
-from codestrata.settings import Settings
-
-Schedule = Literal["isolated", "sequential"]
+from codestrata.records import COMPONENT_PER_TASK, Schedule
+from codestrata.retention.distill import Distillation
+from codestrata.retention.ewc import ElasticWeights
+from codestrata.retention.orthogonal import OrthogonalRanks
+from codestrata.retention.replay import Replay
+from codestrata.settings import LoraSettings, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """One way to learn tasks in a row.
 
-    ``isolated`` gives every task a component of its own; ``sequential`` trains one component task after task.
-    ``selection`` is how the component is found at inference: ``oracle`` by the task's label.
+    ``schedule`` is how the tasks share components: see ``records.Schedule``.
+    ``retention`` protects earlier tasks while one component is trained on the next. ``selection`` is how the
+    component is found at inference: ``oracle`` by the task's label.
     """
 
     name: str
-    component: Literal["lora", "layers", "weights"] | None
-    retention: None = None
+    component: Literal["lora", "layers", "hybrid", "ia3", "own-layers", "weights"] | None
+    retention: Literal["replay", "ewc", "orthogonal", "distill"] | None = None
     schedule: Schedule
     selection: Literal["oracle"] = "oracle"
     about: str
     source: str | None = None
+
+    @property
+    def has_component_per_task(self) -> bool:
+        """Whether every task has a component of its own, which no later training touches."""
+        return self.schedule in COMPONENT_PER_TASK
 
 
 METHODS = {
@@ -59,21 +71,124 @@ METHODS = {
             source="Wu et al. 2024 (LLaMA Pro), arXiv:2401.02415; ours are swapped per task",
         ),
         Method(
+            name="hybrid",
+            component="hybrid",
+            schedule="isolated",
+            about="a low-rank adapter and new transformer blocks per task, as one component",
+        ),
+        Method(
+            name="ia3",
+            component="ia3",
+            schedule="isolated",
+            about="learned scales of keys, values and inner activations per task on the frozen base",
+            source="Liu et al. 2022, arXiv:2205.05638",
+        ),
+        Method(
+            name="own-layers",
+            component="own-layers",
+            schedule="isolated",
+            about="the base's own last blocks, a trained copy per task: the control for new blocks",
+        ),
+        Method(
             name="finetune",
             component="weights",
             schedule="sequential",
             about="all weights, task after task, nothing protected: the one that forgets",
+        ),
+        Method(
+            name="warm",
+            component="lora",
+            schedule="warm",
+            about="an adapter per task that begins as a copy of the one before: transfer without forgetting",
+        ),
+        Method(
+            name="single",
+            component="weights",
+            schedule="isolated",
+            about="all weights, anew for every task: an expert that saw one task alone",
+        ),
+        Method(
+            name="joint",
+            component="weights",
+            schedule="joint",
+            about="all weights, anew on all tasks so far at once: the bound that needs all data together",
+            source="Caruana 1997, Machine Learning 28 (multitask learning)",
+        ),
+        Method(
+            name="lora-seq",
+            component="lora",
+            schedule="sequential",
+            about="one low-rank adapter, task after task, nothing protected",
+            source="Hu et al. 2021, arXiv:2106.09685",
+        ),
+        Method(
+            name="replay",
+            component="weights",
+            retention="replay",
+            schedule="sequential",
+            about="all weights, task after task, with some examples of earlier tasks in every step",
+            source="Chaudhry et al. 2019, arXiv:1902.10486",
+        ),
+        Method(
+            name="ewc",
+            component="weights",
+            retention="ewc",
+            schedule="sequential",
+            about="all weights, task after task, held where earlier tasks depend on them",
+            source="Kirkpatrick et al. 2017, arXiv:1612.00796; online: Schwarz et al. 2018, arXiv:1805.06370",
+        ),
+        Method(
+            name="olora",
+            component="lora",
+            retention="orthogonal",
+            schedule="sequential",
+            about="one low-rank adapter with a block of ranks per task, orthogonal to the earlier blocks",
+            source="Wang et al. 2023, arXiv:2310.14152",
+        ),
+        Method(
+            name="distill",
+            component="weights",
+            retention="distill",
+            schedule="sequential",
+            about="all weights, task after task, answers held near to the model's before the task",
+            source="Li and Hoiem 2016, arXiv:1606.09282",
         ),
     )
 }
 
 
 def resolve_methods(names: Sequence[str]) -> list[Method]:
-    """The methods of those names, in that order. Raises SettingsError: an unknown name."""
+    """The methods of those names, in that order.
+
+    Raises: SettingsError: an unknown name, or a combination that makes no sense.
+    """
     for name in names:
         if name not in METHODS:
             raise SettingsError(describe_unknown("method", name, METHODS))
+        check_method(METHODS[name])
     return [METHODS[name] for name in names]
+
+
+def check_method(method: Method) -> None:
+    """Refuse a combination that makes no sense. Raises SettingsError: it makes none, and why."""
+    if method.retention is None:
+        return
+    stated = f"Method {method.name!r} has retention {method.retention}"
+    if method.schedule != "sequential":
+        why = {
+            "isolated": "every task has a component of its own, which no later training touches",
+            "warm": "every task has a component of its own, which no later training touches",
+            "joint": "every training has the data of all tasks so far",
+        }[method.schedule]
+        raise SettingsError(
+            f"{stated} with schedule {method.schedule}: {why}, so that nothing is to be protected. "
+            "Use schedule sequential."
+        )
+    if method.retention == "orthogonal" and method.component != "lora":
+        raise SettingsError(
+            f"{stated} with component {method.component}: it keeps a LoRA's directions apart. "
+            "Use component lora."
+        )
 
 
 def build_component(method: Method, base: Base, settings: Settings) -> Component:
@@ -83,13 +198,56 @@ def build_component(method: Method, base: Base, settings: Settings) -> Component
     """
     match method.component:
         case "lora":
-            return build_lora(base.model, settings.lora, fingerprint=base.fingerprint)
+            lora = stack_ranks(settings) if method.retention == "orthogonal" else settings.lora
+            return build_lora(base.model, lora, fingerprint=base.fingerprint)
         case "layers":
             return build_layers(base.model, settings.layers, fingerprint=base.fingerprint)
+        case "hybrid":
+            return build_hybrid(base.model, settings.hybrid, fingerprint=base.fingerprint)
+        case "ia3":
+            return build_ia3(base.model, settings.ia3, fingerprint=base.fingerprint)
+        case "own-layers":
+            return OwnLayersComponent(base.model, settings.own_layers, fingerprint=base.fingerprint)
         case "weights":
             return WeightsComponent(base.model, fingerprint=base.fingerprint)
         case None:
             raise SettingsError(f"Method {method.name!r} has no component to build.")
+
+
+def stack_ranks(settings: Settings) -> LoraSettings:
+    """One LoRA with room for the ranks of every task, each as strong as in a LoRA of its own.
+
+    Raises: SettingsError: weight decay, which would change the blocks of other tasks; or a variant of LoRA,
+        whose tasks would share more than the ranks.
+    """
+    if settings.lora.variant != "plain":
+        raise SettingsError(
+            f"lora.variant is {settings.lora.variant} with method 'olora', which stacks the ranks of "
+            "plain LoRAs. Use plain, or leave olora out."
+        )
+    if settings.training.weight_decay:
+        raise SettingsError(
+            f"training.weight_decay is {settings.training.weight_decay} with method 'olora': it would shrink "
+            "what earlier tasks learned. Set it to 0, or leave olora out."
+        )
+    tasks = len(settings.tasks)
+    return replace(settings.lora, rank=settings.lora.rank * tasks, alpha=settings.lora.alpha * tasks)
+
+
+def build_retention(method: Method, settings: Settings, *, seed: int) -> Retention | None:
+    """What protects earlier tasks under this method, none remembered yet; ``None`` where nothing does."""
+    own = settings.retention
+    match method.retention:
+        case "replay":
+            return Replay(own.replay, seed=seed)
+        case "ewc":
+            return ElasticWeights(own.ewc, seed=seed)
+        case "orthogonal":
+            return OrthogonalRanks(own.orthogonal, ranks=settings.lora.rank, seed=seed)
+        case "distill":
+            return Distillation(own.distill, seed=seed)
+        case None:
+            return None
 
 
 def choose_learning_rate(method: Method, settings: Settings) -> float:
@@ -97,6 +255,9 @@ def choose_learning_rate(method: Method, settings: Settings) -> float:
     rates = {
         "lora": settings.lora.learning_rate,
         "layers": settings.layers.learning_rate,
+        "hybrid": settings.hybrid.learning_rate,
+        "ia3": settings.ia3.learning_rate,
+        "own-layers": settings.own_layers.learning_rate,
         "weights": settings.weights.learning_rate,
     }
     own = rates.get(method.component or "")

@@ -8,6 +8,7 @@ What this does not do: write anything but token ids into the cache.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from codestrata.evaluation import predict
 from codestrata.lab import Lab, list_splits, open_lab
@@ -75,7 +76,7 @@ def count_prompts(lab: Lab, methods: Sequence[Method]) -> int:
     """
     recheck, last = choose_recheck(lab.settings), len(lab.tasks)
     trained = [method for method in methods if method.component is not None]
-    isolated = [method for method in trained if method.schedule == "isolated"]
+    isolated = [method for method in trained if method.has_component_per_task]
     seeds = len(lab.settings.seeds)
     total = sum(len(part) for task in lab.tasks for part in list_splits(task).values())
     for row, task in enumerate(lab.tasks, start=1):
@@ -97,15 +98,16 @@ def count_decodes(method: Method, position: int, tasks: int, recheck: Recheck) -
     """How often a task, at its position from 1, is decoded as a whole by one method and seed."""
     if method.component is None:
         return 0
-    if method.schedule == "sequential":
+    if not method.has_component_per_task:
         return tasks
-    return tasks - position + 1 if recheck == "full" else 1
+    before = position - 1 if method.schedule == "warm" else 0  # by the components it will begin as
+    return before + (tasks - position + 1 if recheck == "full" else 1)
 
 
 def plan_method(lab: Lab, method: Method) -> MethodPlan:
     """The method's part of the plan, timed on the first task."""
     seeds = len(lab.settings.seeds)
-    steps = tuple(count_steps(len(lab.encoded[task.name]), lab.settings.training) for task in lab.tasks)
+    steps = count_method_steps(lab, method)
     if method.component is None:
         return MethodPlan(
             name=method.name,
@@ -126,6 +128,12 @@ def plan_method(lab: Lab, method: Method) -> MethodPlan:
         decoded_cells=sum(decodes) * seeds,
         training_seconds=seconds * sum(steps) * seeds,
     )
+
+
+def count_method_steps(lab: Lab, method: Method) -> tuple[int, ...]:
+    """Optimizer steps of each training: joint ones take as many as all tasks so far one by one."""
+    own = [count_steps(len(lab.encoded[task.name]), lab.settings.training) for task in lab.tasks]
+    return tuple(accumulate(own)) if method.schedule == "joint" else tuple(own)
 
 
 def time_training(lab: Lab, method: Method) -> tuple[int, float]:

@@ -8,6 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SplitName = Literal["test", "unseen"]
+Schedule = Literal["isolated", "sequential", "joint", "warm"]
+"""How the tasks of a sequence share components.
+
+``isolated``: a component per task, each newborn. ``warm``: a component per task, each but the first begins
+as a copy of the one before. ``sequential``: one component, trained on task after task. ``joint``: one
+component, made anew for every task and trained on all tasks so far at once.
+"""
+COMPONENT_PER_TASK: tuple[Schedule, ...] = ("isolated", "warm")
+"""Schedules under which every task has a component of its own, which no later training touches."""
 Origin = Literal["decoded", "rechecked", "canary", "taken-over", "structural", "control"]
 
 

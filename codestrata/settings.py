@@ -185,6 +185,9 @@ class TrainingSettings:
 class LoraSettings:
     """Component ``lora``: low-rank updates beside chosen linear maps, through PEFT."""
 
+    variant: Literal["plain", "dora", "rslora"] = "plain"
+    """``plain``; ``dora`` learns the length of every row of the updated matrices apart from its direction;
+    ``rslora`` counts an update alpha / sqrt(r)."""
     rank: int = 16
     """Rank r of every update."""
     alpha: float = 32
@@ -225,6 +228,67 @@ class LayersSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class IA3Settings:
+    """Component ``ia3``: learned scales of keys, values and inner feed-forward activations, through PEFT."""
+
+    feed_forward: bool = True
+    """Scale the inner activations of feed-forward parts too, as the paper does."""
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("ia3.learning_rate", self.learning_rate, above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HybridSettings:
+    """Component ``hybrid``: low-rank updates on the base's maps and new blocks, as one component."""
+
+    rank: int = 8
+    """Rank r of every update."""
+    alpha: float = 16.0
+    """Scale: an update counts alpha / r."""
+    dropout: float = 0.0
+    """Dropout on the input of every update."""
+    targets: tuple[str, ...] | None = None
+    """Names of the linear maps with an update; null takes all of the base's blocks."""
+    placement: str = "decoder-top"
+    """Where new blocks go: ``encoder-top``, ``decoder-top``, ``both`` or ``interleaved:<n>``."""
+    blocks: int = 1
+    """New blocks at every place."""
+    init: str = "copy"
+    """How new blocks are made, as in ``layers.init``: ``copy`` or ``scaled:<s>``."""
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("hybrid.rank", self.rank, low=1)
+        check_range("hybrid.alpha", self.alpha, above=0)
+        check_range("hybrid.dropout", self.dropout, low=0, high=1)
+        check_range("hybrid.blocks", self.blocks, low=1)
+        check_range("hybrid.learning_rate", self.learning_rate, above=0, high=1)
+        places = ("encoder-top", "decoder-top", "both")
+        check_argument("hybrid.placement", self.placement, plain=places, counted="interleaved", number=int)
+        check_argument("hybrid.init", self.init, plain=("copy",), counted="scaled", number=float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLayersSettings:
+    """Component ``own-layers``: the base's own last blocks, trained further on a copy per task."""
+
+    placement: Literal["encoder-top", "decoder-top", "both"] = "decoder-top"
+    """Whose last blocks train: the encoder's, the decoder's, or both stacks'."""
+    blocks: int = 1
+    """How many blocks of a stack, counted from its end."""
+    learning_rate: float | None = None
+    """Peak learning rate; null takes ``training.learning_rate``."""
+
+    def __post_init__(self) -> None:
+        check_range("own_layers.blocks", self.blocks, low=1)
+        check_range("own_layers.learning_rate", self.learning_rate, above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightsSettings:
     """Component ``weights``: a full copy of the base's weights, all of them trained."""
 
@@ -233,6 +297,72 @@ class WeightsSettings:
 
     def __post_init__(self) -> None:
         check_range("weights.learning_rate", self.learning_rate, above=0, high=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplaySettings:
+    """Retention ``replay``: examples of earlier tasks in every step."""
+
+    size: int = 200
+    """Most examples kept, of all earlier tasks together."""
+    ratio: float = 0.5
+    """Share of every step's examples that come from earlier tasks; they are added to the step's own."""
+
+    def __post_init__(self) -> None:
+        check_range("retention.replay.size", self.size, low=1, high=10**6)
+        check_range("retention.replay.ratio", self.ratio, above=0, high=0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EwcSettings:
+    """Retention ``ewc``: a spring on every parameter, after its Fisher information."""
+
+    strength: float = 10000.0
+    """Lambda: weight of the penalty; 1 is Laplace's approximation for an earlier task of equal size."""
+    decay: float = 1.0
+    """Gamma: what the earlier tasks' Fisher information is multiplied by when a task is added."""
+    examples: int = 200
+    """Most examples of a task whose gradients make up its Fisher information."""
+
+    def __post_init__(self) -> None:
+        check_range("retention.ewc.strength", self.strength, low=0)
+        check_range("retention.ewc.decay", self.decay, low=0, high=1)
+        check_range("retention.ewc.examples", self.examples, low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrthogonalSettings:
+    """Retention ``orthogonal``: a task's low-rank directions keep clear of the earlier tasks'."""
+
+    strength: float = 0.5
+    """Lambda: weight of the summed overlaps between the directions."""
+
+    def __post_init__(self) -> None:
+        check_range("retention.orthogonal.strength", self.strength, low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillSettings:
+    """Retention ``distill``: the answers keep near to those of the model before the task."""
+
+    strength: float = 1.0
+    """Weight of the distance per target token, beside the cross entropy's 1."""
+    temperature: float = 2.0
+    """Both models' logits are divided by it."""
+
+    def __post_init__(self) -> None:
+        check_range("retention.distill.strength", self.strength, low=0)
+        check_range("retention.distill.temperature", self.temperature, above=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetentionSettings:
+    """What protects earlier tasks while a shared component is trained on the next."""
+
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    ewc: EwcSettings = field(default_factory=EwcSettings)
+    orthogonal: OrthogonalSettings = field(default_factory=OrthogonalSettings)
+    distill: DistillSettings = field(default_factory=DistillSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -386,7 +516,11 @@ class Settings:
     training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
     lora: LoraSettings = field(default_factory=LoraSettings)
     layers: LayersSettings = field(default_factory=LayersSettings)
+    ia3: IA3Settings = field(default_factory=IA3Settings)
+    hybrid: HybridSettings = field(default_factory=HybridSettings)
+    own_layers: OwnLayersSettings = field(default_factory=OwnLayersSettings)
     weights: WeightsSettings = field(default_factory=WeightsSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     measurement: MeasurementSettings = field(default_factory=MeasurementSettings)

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,9 @@ import torch
 from accelerate import Accelerator
 
 from codestrata.checkpoints import Checkpoints
-from codestrata.contracts import Component, Retention
-from codestrata.data.batches import EncodedExample, collate, cut_step, measure_rows, plan_epoch
-from codestrata.engine.bench import Bench, forget_gradients, set_up
+from codestrata.contracts import Component, Lesson, Retention
+from codestrata.data.batches import IGNORED, EncodedExample, collate, cut_step, measure_rows, plan_epoch
+from codestrata.engine.bench import Bench, forget_gradients, list_used, set_up, without_dropout
 from codestrata.engine.course import (
     Course,
     Step,
@@ -110,7 +110,7 @@ def fit(
         seed: of the order of examples and of dropout.
         pad_id: what batches are filled with.
         device: where the base is.
-        retention: protects earlier tasks.
+        retention: protects earlier tasks, and remembers this one at the end.
         store: keeps the states of the frozen prefix; ``None`` computes them in every step.
         checkpoints: keep the training's state, and the last one after the last step; the newest that is of
             this very training is where it goes on from. ``None`` keeps none.
@@ -128,7 +128,10 @@ def fit(
     progress = progress or Silence()
     started = time.perf_counter()
     memory = MemoryGauge(device)
-    plan = plan_steps(measure_rows(rows), settings, seed=seed)
+    own = len(rows)
+    plan: Sequence[Sequence[int]] = plan_steps(measure_rows(rows), settings, seed=seed)
+    if retention is not None:
+        rows, plan = retention.mix(rows, plan, seed=seed)
     with (
         seeded(seed, device),
         set_up(
@@ -143,14 +146,19 @@ def fit(
             device=device,
             progress=progress,
             label=label,
+            own=own,
         ) as bench,
     ):
+        if retention is not None:
+            retention.begin(bench.parameters)
         course = begin(bench, plan, settings, learning_rate=learning_rate, memory=memory, started=started)
         identity = dict[str, Any]()
         if checkpoints is not None:
             identity = identify(component, bench, settings, learning_rate=learning_rate, seed=seed)
             find_place(course, checkpoints, identity, progress=progress, label=label)
         run_steps(course, settings, checkpoints, identity, progress=progress, label=label)
+        if retention is not None:
+            retention.remember(look_back(course, own))
         return describe_course(course)
 
 
@@ -195,6 +203,25 @@ def find_place(
     changes = describe_changes(found, course.bench)
     if changes is not None:
         progress.say(f"{label}: the last bits may differ from an uninterrupted run ({changes})")
+
+
+def look_back(course: Course, own: int) -> Lesson:
+    """What a retention may know of a training that is over; its first ``own`` examples were its own."""
+    bench = course.bench
+    alone = replace(bench, retention=None)
+    bench.model.eval()
+    forget_gradients(bench.parameters)
+
+    def differentiate(number: int) -> None:
+        run_part(alone, [number], collate([bench.rows[number]], bench.pad_id)).backward()  # type: ignore[no-untyped-call]
+
+    used = sorted(number for number in list_used(course.plan) if number < own)
+    return Lesson(
+        parameters=bench.parameters,
+        examples={number: bench.rows[number] for number in used},
+        usual_targets=float(bench.lengths[:own, 1].mean()),
+        differentiate=differentiate,
+    )
 
 
 def describe_course(course: Course) -> FitLog:
@@ -350,8 +377,10 @@ def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accele
     total = entropy / int(bench.lengths[numbers, 1].sum())
     if bench.retention is not None:
         penalty = bench.retention.penalise(bench.parameters)
-        accelerator.backward(penalty)
-        total += penalty.item()
+        if penalty is not None:
+            accelerator.backward(penalty)
+            total += penalty.item()
+        bench.retention.restrain(bench.parameters)
     return Step(loss=total, tokens=int(bench.lengths[numbers].sum()), cells=cells, passes=len(parts))
 
 
@@ -361,12 +390,28 @@ def count_cells(bench: Bench, part: Sequence[int]) -> int:
 
 
 def run_part(bench: Bench, numbers: Sequence[int], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The summed cross entropy of some examples' target tokens."""
+    """The summed cross entropy of some examples' target tokens, with what a retention adds to it."""
     states = None if bench.states is None else bench.states.read(numbers)
     batch = {key: tensor.to(bench.device) for key, tensor in batch.items()}
+
+    def run() -> torch.Tensor:
+        # Autocast keeps converted weights until its end: each run has its own, for the weights may differ.
+        with compute_in(bench.precision, bench.device):
+            hidden: torch.Tensor = bench.model(**build_inputs(bench.model, batch, states)).logits
+        return hidden  # for lack of an output layer
+
+    hidden, labels = run(), batch["labels"]
     with compute_in(bench.precision, bench.device):
-        hidden = bench.model(**build_inputs(bench.model, batch, states)).logits  # for lack of an output layer
-        return measure_loss(hidden, bench.head, batch["labels"], DTYPES[bench.precision])
+        loss = measure_loss(hidden, bench.head, labels, DTYPES[bench.precision])
+    if bench.retention is None:
+        return loss
+
+    def run_again() -> torch.Tensor:
+        with without_dropout(bench.model):
+            return run()
+
+    added = bench.retention.compare(run_again, hidden, bench.head, labels != IGNORED)
+    return loss if added is None else loss + added
 
 
 def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> float:

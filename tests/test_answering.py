@@ -70,6 +70,22 @@ def test_the_best_seed_answers_and_what_was_not_measured_is_worst(pretend):
     assert choose_component(pretend(change), "python", "lora").seed == 7
 
 
+def test_of_a_method_the_seed_asked_for_answers(pretend):
+    def change(results):
+        lora = next(entry for entry in results["methods"] if entry["name"] == "lora")
+        lora["seeds"].append(copy.deepcopy(lora["seeds"][0]))
+        lora["seeds"][1]["seed"] = 7
+        set_final(results, "lora", 0, 0.9)
+        set_final(results, "lora", 0, 0.1, seed=1)
+
+    run = pretend(change)
+    assert choose_component(run, "python", "lora").seed == 0
+    assert choose_component(run, "python", "lora", seed=7).seed == 7
+    assert choose_component(run, "python", None, seed=7) == Choice(method="lora", seed=7, task="python")
+    with pytest.raises(SettingsError, match=r"Unknown seed '1'\. Known: 0, 7\."):
+        choose_component(run, "python", "lora", seed=1)
+
+
 @pytest.mark.parametrize(
     ("task", "method", "message"),
     [

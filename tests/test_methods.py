@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from codestrata.errors import SettingsError
-from codestrata.methods import METHODS, build_component, choose_learning_rate, resolve_methods
+from codestrata.methods import (
+    METHODS,
+    Method,
+    build_component,
+    build_retention,
+    check_method,
+    choose_learning_rate,
+    resolve_methods,
+)
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import Base
 from codestrata.settings import build_settings
@@ -24,7 +32,18 @@ def test_the_table_says_what_each_name_is():
         "base": (None, None, "isolated", "oracle"),
         "lora": ("lora", None, "isolated", "oracle"),
         "layers": ("layers", None, "isolated", "oracle"),
+        "hybrid": ("hybrid", None, "isolated", "oracle"),
+        "ia3": ("ia3", None, "isolated", "oracle"),
+        "own-layers": ("own-layers", None, "isolated", "oracle"),
         "finetune": ("weights", None, "sequential", "oracle"),
+        "warm": ("lora", None, "warm", "oracle"),
+        "single": ("weights", None, "isolated", "oracle"),
+        "joint": ("weights", None, "joint", "oracle"),
+        "lora-seq": ("lora", None, "sequential", "oracle"),
+        "replay": ("weights", "replay", "sequential", "oracle"),
+        "ewc": ("weights", "ewc", "sequential", "oracle"),
+        "olora": ("lora", "orthogonal", "sequential", "oracle"),
+        "distill": ("weights", "distill", "sequential", "oracle"),
     }
     assert all(entry.name == name and entry.about for name, entry in METHODS.items())
 
@@ -34,12 +53,12 @@ def test_names_resolve_in_their_order():
 
 
 def test_an_unknown_method_comes_with_the_nearest_name_and_the_choices():
-    message = r"Unknown method 'lroa'. Did you mean 'lora'\? Known: base, finetune, layers, lora\."
+    message = r"Unknown method 'lroa'. Did you mean 'lora'\? Known: base, .*layers, lora, .*own-layers"
     with pytest.raises(SettingsError, match=message):
         resolve_methods(["base", "lroa"])
 
 
-@pytest.mark.parametrize("name", ["lora", "layers", "finetune"])
+@pytest.mark.parametrize("name", ["lora", "layers", "hybrid", "ia3", "own-layers", "finetune"])
 def test_a_method_builds_its_kind_with_none_resident(base, tiny_tree, name):
     component = build_component(METHODS[name], base, build_settings(tiny_tree()))
     assert component.kind == METHODS[name].component
@@ -57,6 +76,10 @@ def test_the_settings_of_a_component_reach_it(base, tiny_tree):
     assert count("lora", lora={"rank": 4}) == 2 * count("lora", lora={"rank": 2})
     assert count("layers", layers={"blocks": 2}) == 2 * count("layers")
     assert count("layers", layers={"placement": "encoder-top"}) < count("layers")
+    assert count("lora", lora={"variant": "dora"}) > count("lora", lora={"variant": "rslora"})
+    assert count("hybrid", hybrid={"blocks": 2}) > count("hybrid", hybrid={"rank": 9}) > count("hybrid")
+    assert count("ia3", ia3={"feed_forward": False}) < count("ia3")
+    assert count("own-layers", own_layers={"blocks": 2}) > count("own-layers")
 
 
 def test_the_base_has_no_component_to_build(base, tiny_tree):
@@ -81,3 +104,69 @@ def test_a_component_learns_at_its_own_rate_where_it_has_one(tiny_tree):
     assert rates == {"lora": 0.2, "layers": 0.3, "finetune": 0.1}
     own = build_settings(tiny_tree(weights={"learning_rate": 0.4}))
     assert choose_learning_rate(METHODS["finetune"], own) == 0.4
+
+
+@pytest.mark.parametrize(
+    ("schedule", "why"),
+    [
+        ("isolated", "a component of its own"),
+        ("warm", "a component of its own"),
+        ("joint", "the data of all tasks so far"),
+    ],
+)
+def test_a_retention_where_nothing_is_to_be_protected_is_refused(schedule, why):
+    method = Method(name="odd", component="weights", retention="ewc", schedule=schedule, about="odd")
+    with pytest.raises(SettingsError, match=f"'odd' has retention ewc with schedule {schedule}: .*{why}"):
+        check_method(method)
+
+
+def test_orthogonal_ranks_without_a_lora_are_refused():
+    method = Method(
+        name="odd", component="weights", retention="orthogonal", schedule="sequential", about="odd"
+    )
+    with pytest.raises(SettingsError, match=r"orthogonal with component weights: .* Use component lora"):
+        check_method(method)
+
+
+def test_every_method_of_the_table_makes_sense():
+    assert [method.name for method in resolve_methods(list(METHODS))] == list(METHODS)
+
+
+@pytest.mark.parametrize("name", ["replay", "ewc", "olora", "distill"])
+def test_a_methods_retention_has_the_run_s_settings(name, tiny_tree):
+    def build(**sections):
+        return build_retention(METHODS[name], build_settings(tiny_tree(**sections)), seed=3)
+
+    retention = build()
+    assert retention.kind == METHODS[name].retention
+    assert retention.fingerprint == build().fingerprint
+    own = {"replay": {"ratio": 0.25}, "ewc": {"strength": 9.0}, "distill": {"strength": 9.0}}
+    changed = build(retention={**own, "orthogonal": {"strength": 9.0}})
+    assert changed.fingerprint != retention.fingerprint
+    assert changed.settings == getattr(
+        build_settings(tiny_tree(retention={**own, "orthogonal": {"strength": 9.0}})).retention,
+        METHODS[name].retention,
+    )
+
+
+def test_methods_without_a_retention_have_none(tiny_tree):
+    assert build_retention(METHODS["finetune"], build_settings(tiny_tree()), seed=0) is None
+
+
+def test_orthogonal_ranks_are_stacked_for_all_tasks(base, tiny_tree):
+    settings = build_settings(tiny_tree(lora={"rank": 2, "alpha": 8.0}))
+    component = build_component(METHODS["olora"], base, settings)
+    component.attach("x", seed=0)
+    shapes = {name.split(".")[-2]: tuple(p.shape) for name, p in component.parameters("x").items()}
+    assert shapes["lora_A"][0] == shapes["lora_B"][1] == 2 * len(settings.tasks)
+    component.activate("x")
+    scales = [getattr(module, "scaling", None) for module in component.model.modules()]
+    assert {value for scale in scales if isinstance(scale, dict) for value in scale.values()} == {8.0 / 2}
+
+
+@pytest.mark.parametrize(
+    "sections", [{"training": {"weight_decay": 0.1}}, {"lora": {"variant": "dora"}}], ids=["decay", "dora"]
+)
+def test_what_would_change_other_tasks_ranks_is_refused(sections, base, tiny_tree):
+    with pytest.raises(SettingsError, match=r"(weight_decay is 0\.1|variant is dora) with method 'olora'"):
+        build_component(METHODS["olora"], base, build_settings(tiny_tree(**sections)))

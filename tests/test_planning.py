@@ -74,6 +74,10 @@ def test_more_seeds_and_epochs_multiply_the_work(quick_tree):
         ("lora", "canary", [1, 1, 1]),
         ("lora", "off", [1, 1, 1]),
         ("finetune", "canary", [3, 3, 3]),
+        ("joint", "full", [3, 3, 3]),
+        # A task is decoded before its turn too, by the components that its own will begin as.
+        ("warm", "full", [3, 3, 3]),
+        ("warm", "canary", [1, 2, 3]),
     ],
 )
 def test_how_often_a_task_is_decoded_follows_from_schedule_and_recheck(name, recheck, counts):

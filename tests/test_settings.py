@@ -216,7 +216,7 @@ def test_values_below_their_range_are_refused(section, key, low_enough, too_low)
         build_settings(build_tree(**{section: {key: too_low}}))
 
 
-@pytest.mark.parametrize("section", ["training", "lora", "layers", "weights"])
+@pytest.mark.parametrize("section", ["training", "lora", "layers", "hybrid", "ia3", "own_layers", "weights"])
 @pytest.mark.parametrize("value", [0.0, -1.0, 1.5])
 def test_learning_rates_are_above_0_and_at_most_1(section, value):
     with pytest.raises(

@@ -13,11 +13,23 @@ from codestrata.checkpoints import Checkpoints
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
 from codestrata.components.weights import WeightsComponent
+from codestrata.contracts import Lesson
 from codestrata.data.batches import EncodedExample, collate, measure_rows, plan_epoch
 from codestrata.engine.states import StateStore
 from codestrata.errors import TrainingError
 from codestrata.models.fingerprints import fingerprint_model, list_slots
-from codestrata.settings import CacheSettings, LayersSettings, LoraSettings, TrainingSettings
+from codestrata.retention.distill import Distillation
+from codestrata.retention.memory import Memory
+from codestrata.retention.replay import Replay
+from codestrata.settings import (
+    CacheSettings,
+    DistillSettings,
+    EwcSettings,
+    LayersSettings,
+    LoraSettings,
+    ReplaySettings,
+    TrainingSettings,
+)
 from codestrata.training import FitLog, count_steps, fit, scale_learning_rate
 
 CPU = torch.device("cpu")
@@ -239,10 +251,11 @@ def test_gradients_do_not_pile_up(tiny_t5, optimizer_steps):
     assert optimizer_steps[2].norm == pytest.approx(optimizer_steps[0].norm, rel=1e-3)
 
 
-class Penalty:
+class Penalty(Memory):
     """A retention that pulls to zero, or spoils the loss from some step on."""
 
     def __init__(self, weight, spoils_from=math.inf, factor=math.nan):
+        super().__init__(EwcSettings(), seed=0)
         self.weight, self.spoils_from, self.factor, self.calls = weight, spoils_from, factor, 0
 
     def penalise(self, parameters):
@@ -263,10 +276,11 @@ def test_a_retention_is_added_to_every_step(build_tiny_t5):
     assert train(Penalty(0.0)) == train(None)
 
 
-class Spoiler:
+class Spoiler(Memory):
     """A retention whose penalty is fine, and whose gradient is not, in one step."""
 
     def __init__(self, step):
+        super().__init__(EwcSettings(), seed=0)
         self.step, self.calls = step, 0
 
     def penalise(self, parameters):
@@ -613,3 +627,105 @@ def test_a_failure_leaves_no_gradients(tiny_t5):
     with pytest.raises(TrainingError):
         run(component, steps=2, retention=Penalty(0.0, spoils_from=1))
     assert all(parameter.grad is None for parameter in component.parameters("a").values())
+
+
+class Diary(Memory):
+    """A retention that keeps the lesson, and the gradient of every example in it."""
+
+    def remember(self, lesson):
+        super().remember(lesson)
+        self.lesson, self.gradients = lesson, {}
+        for number in lesson.examples:
+            assert all(parameter.grad is None for parameter in lesson.parameters.values())
+            lesson.differentiate(number)
+            self.gradients[number] = {key: p.grad.clone() for key, p in lesson.parameters.items()}
+            for parameter in lesson.parameters.values():
+                parameter.grad = None
+
+
+def test_a_lesson_holds_the_examples_of_the_steps_and_their_own_gradients(tiny_t5):
+    component, diary = build("weights", tiny_t5), Diary(EwcSettings(), seed=0)
+    run(component, steps=1, batch_size=3, base_dropout=True, retention=diary)
+    assert diary.lessons == 1
+    assert list(diary.lesson.examples) == sorted(plan_epoch(measure_rows(ROWS), 3, seed=0, epoch=0)[0])
+    assert diary.lesson.usual_targets == sum(len(row.target_ids) for row in ROWS) / 4
+    component.activate("a")
+    for number, gradients in diary.gradients.items():
+        row = ROWS[number]
+        (component.model(**collate([row], 0), use_cache=False).loss * len(row.target_ids)).backward()
+        for key, parameter in component.parameters("a").items():
+            torch.testing.assert_close(gradients[key], parameter.grad, atol=1e-4, rtol=1e-4)
+            parameter.grad = None
+
+
+def replaying(rows):
+    retention = Replay(ReplaySettings(size=10), seed=0)
+    retention.remember(
+        Lesson(parameters={}, examples=dict(enumerate(rows)), usual_targets=1.0, differentiate=pytest.fail)
+    )
+    return retention
+
+
+def test_replayed_examples_are_in_every_step_and_are_not_learned_twice(tiny_t5):
+    retention = replaying([build_row("old", [44, 1], [45, 1])])
+    log = run(build("weights", tiny_t5), steps=2, batch_size=2, retention=retention)
+    assert log.examples == 2 * (2 + 2)
+    assert {row.identifier for row in retention.rows} == {"old", *(row.identifier for row in ROWS)}
+    assert retention.facts["seen"] == 1 + len(ROWS)
+
+
+def test_replay_keeps_what_the_old_examples_taught(build_tiny_t5):
+    old = [build_row("old", [44, 1], [45, 46, 1])]
+
+    def measure(retention):
+        component = build("weights", build_tiny_t5())
+        run(component, old, steps=20, learning_rate=0.01)
+        run(component, steps=20, learning_rate=0.01, retention=retention)
+        component.activate("a")
+        return measure_alone(component.model, old[0])
+
+    assert measure(replaying(old)) < 0.3 * measure(None)
+
+
+def test_states_of_a_frozen_part_are_refused_where_examples_are_replayed(tiny_t5, tmp_path):
+    component = build_layers(tiny_t5, LayersSettings(placement="decoder-top"))
+    component.attach("a", seed=0)
+    store = open_store(tmp_path)
+    log = run(component, store=store, retention=replaying([build_row("old", [44, 1], [45, 1])]))
+    assert log.states.reason == "other tasks' examples are replayed: never the same ones twice"
+    assert run(component, store=store).states.reason is None
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_distillation_compares_with_the_model_that_the_task_began_with(precision, build_tiny_t5):
+    def train(retention):
+        component = build("weights", build_tiny_t5())
+        log = run(component, steps=3, learning_rate=0.01, retention=retention, precision=precision)
+        return log.losses, copy_parameters(component)
+
+    def distilling(lessons):
+        retention = Distillation(DistillSettings(strength=1.0), seed=0)
+        retention.facts["lessons"] = lessons
+        return retention
+
+    (plain, parameters), (first, as_first), (later, held) = (
+        train(retention) for retention in (None, distilling(0), distilling(1))
+    )
+    assert first == plain
+    assert are_equal(as_first, parameters)
+    assert later[0] == pytest.approx(plain[0], abs=1e-5)  # it has not moved yet
+    assert later[1] > plain[1] + 1e-4
+    assert not are_equal(held, parameters)
+
+
+def test_a_checkpoint_of_a_training_that_remembers_other_things_is_passed_over(build_tiny_t5, tmp_path):
+    def train(kept, said):
+        retention = Memory(EwcSettings(), seed=0)
+        retention.tensors = {"kept": torch.tensor([kept])}
+        checkpoints = Checkpoints(tmp_path, seconds=0.0, say=said.append)
+        run(build("lora", build_tiny_t5()), steps=2, retention=retention, checkpoints=checkpoints)
+        return said
+
+    assert train(1.0, []) == []
+    assert train(1.0, []) == []
+    assert "of a training with other retention" in train(2.0, [])[0]

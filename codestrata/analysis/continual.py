@@ -113,6 +113,40 @@ def summarize_cells(
     return {name: estimate(name, metric, matrices, level) for name, metric in METRICS.items()}
 
 
+def summarize_gap(
+    references: Sequence[np.ndarray],
+    own: Sequence[np.ndarray],
+    aggregate: str,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> MatrixEstimate:
+    """What a method falls short of a reference by, over some tasks and over seeds, with its interval.
+
+        mean over the tasks of (the reference's score - the method's own)
+
+    With R[i, i] as own scores and experts' as references this is the expert gap; with one task k, J_k[k] and
+    R[k, k], intransigence. The interval is as in ``summarize_cells``: both sides take the same examples.
+
+    Args:
+        references: per task, rows of sufficient statistics, shape (S, n, k).
+        own: the same of the method; examples and seeds in the same order.
+        aggregate: as in ``summarize_cells``.
+        level: nominal coverage, above 0 and below 1.
+        seed: seed of the resampling.
+
+    Raises: as ``summarize_cells``; MatrixError also where there is not one reference per own score.
+    Source: Chaudhry et al. 2018, arXiv:1801.10112 (intransigence); the expert gap is ours.
+    """
+    if not own or len(references) != len(own):
+        raise MatrixError(f"{len(references)} references for {len(own)} scores: expected one for each.")
+    # What R would be, had the references' scores come after a task more: the gap is its backward transfer.
+    after = len(own) + 1
+    cells = {(task, task): rows for task, rows in enumerate(own, start=1)}
+    cells |= {(after, task): rows for task, rows in enumerate(references, start=1)}
+    return summarize_cells(cells, after, aggregate, level=level, seed=seed)["backward_transfer"]
+
+
 def check_cells(cells: Mapping[tuple[int, int], np.ndarray], tasks: int) -> None:
     """Refuse cells outside R, and cells that do not fit each other.
 

@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from codestrata.cli import (
     comparing,
     confining,
+    exporting,
     inspecting,
     rescoring,
     resuming,
@@ -73,6 +74,7 @@ def build_app() -> typer.Typer:
     app.command("matrix")(translating.matrix)
     app.command("sandbox")(confining.sandbox)
     app.command("generate")(using.generate)
+    app.command("export")(exporting.export)
     app.command("pretrain")(using.pretrain)
     return app
 

@@ -28,6 +28,7 @@ from codestrata.models.fingerprints import PEFT_PREFIX
 
 CONFIG_FILE = "adapter_config.json"
 TENSORS_FILE = "adapter_model.safetensors"
+MAGNITUDES = "lora_magnitude_vector"  # of DoRA: a module in memory, one tensor without suffix on disk
 ADAPTER_NAME = "default"  # inside the wrappers; on disk PEFT leaves adapters' names out
 
 LONGEST_TEXT = 4096
@@ -204,12 +205,14 @@ def _find_wrappers(base: nn.Module) -> tuple[Wrapper, ...]:
 
 def _list_layer_parameters(wrapper: Wrapper) -> dict[str, nn.Parameter]:
     parameters: dict[str, nn.Parameter] = {}
-    for attribute in wrapper.layer.adapter_layer_names:
+    for attribute in dict.fromkeys(wrapper.layer.adapter_layer_names):
         name = f"{PEFT_PREFIX}{wrapper.path}.{attribute}"
         entries = getattr(wrapper.layer, attribute)
         entry = entries[ADAPTER_NAME] if ADAPTER_NAME in entries else None
         if isinstance(entry, nn.Parameter):
             parameters[name] = entry
+        elif entry is not None and attribute == MAGNITUDES:
+            parameters[name] = entry.weight
         elif entry is not None:
             parameters |= dict(entry.named_parameters(prefix=name))
     return parameters

@@ -109,7 +109,8 @@ class LayersModel(BaseTuner):
     """PEFT's tuner for new blocks: wraps the base's blocks that are followed by a new one."""
 
     prefix = "layers_"
-    tuner_layer_cls = LayersLayer
+    tuner_layer_cls: type[BaseTunerLayer] = LayersLayer
+    block_layer_cls = LayersLayer
 
     # PEFT hands over the configuration of this method, whatever its signatures say, hence Any.
 
@@ -134,7 +135,7 @@ class LayersModel(BaseTuner):
     ) -> None:
         layer = target
         if not isinstance(layer, LayersLayer):
-            layer = LayersLayer(target, find_family(self.model))
+            layer = self.block_layer_cls(target, find_family(self.model))
             self._replace_module(parent, target_name, layer, target)
         stack = next(paths for paths in list_stacks(self.model).values() if current_key in paths)
         places = [place for place in peft_config.target_modules if place in stack]
@@ -163,18 +164,23 @@ class LayersModel(BaseTuner):
         return key.replace(f".layers_blocks.{adapter_name}.", ".layers_blocks.", 1)
 
 
-def register_with_peft() -> None:
-    """Make PEFT know added blocks (``peft_type`` "LAYERS"); calling it again changes nothing.
+def register_layers() -> None:
+    """Make PEFT know added blocks (``peft_type`` "LAYERS"); calling it again changes nothing."""
+    register_method(PEFT_TYPE, LayersConfig, LayersModel)
+
+
+def register_method(peft_type: str, config: type[PeftConfig], tuner: type[BaseTuner]) -> None:
+    """Put a method of our own into PEFT's tables.
 
     ``peft.utils.register_peft_method`` takes only names of PEFT's own enumeration, hence the tables.
     """
     entries: list[tuple[dict[Any, Any], Any]] = [
-        (PEFT_TYPE_TO_CONFIG_MAPPING, LayersConfig),
-        (PEFT_TYPE_TO_TUNER_MAPPING, LayersModel),
-        (PEFT_TYPE_TO_PREFIX_MAPPING, LayersModel.prefix),
+        (PEFT_TYPE_TO_CONFIG_MAPPING, config),
+        (PEFT_TYPE_TO_TUNER_MAPPING, tuner),
+        (PEFT_TYPE_TO_PREFIX_MAPPING, tuner.prefix),
     ]
     for table, entry in entries:
-        table[PEFT_TYPE] = entry
+        table[peft_type] = entry
 
 
 def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
@@ -188,12 +194,12 @@ def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
         places = [path for paths in stacks.values() for path in paths[int(step) - 1 :: int(step)]]
         if not places:
             depths = ", ".join(f"{len(paths)} in the {stack}" for stack, paths in stacks.items())
-            raise SettingsError(f"layers.placement is {placement!r}: the base has too few blocks ({depths}).")
+            raise SettingsError(f"The placement is {placement!r}: the base has too few blocks ({depths}).")
         return tuple(places)
     wanted = ("encoder", "decoder") if placement == "both" else (placement.removesuffix("-top"),)
     missing = [stack for stack in wanted if stack not in stacks]
     if missing:
-        raise SettingsError(f"layers.placement is {placement!r}: the base has no {missing[0]}.")
+        raise SettingsError(f"The placement is {placement!r}: the base has no {missing[0]}.")
     return tuple(stacks[stack][-1] for stack in wanted)
 
 
@@ -270,8 +276,11 @@ def adopt_layers(base: nn.Module, values: Mapping[str, Any]) -> LayersConfig:
     )
 
 
-def outline_layers(base: nn.Module, config: LayersConfig) -> Iterator[Outline]:
-    """The tensors of every new block: its neighbour's, but for the position bias that only the first owns."""
+def outline_layers(base: nn.Module, config: Any) -> Iterator[Outline]:
+    """The tensors of every new block: its neighbour's, but for the position bias that only the first owns.
+
+    ``config`` has a placement and a number of blocks.
+    """
     bias = find_family(base).position_bias
     for place in list_places(base, config.placement):
         inner = [
@@ -301,7 +310,7 @@ def build_layers(
         SettingsError: the base has no block at the placement.
         ModelError: the base is of a family whose blocks are not known.
     """
-    register_with_peft()
+    register_layers()
     list_places(base, settings.placement)
     config = LayersConfig(
         task_type=choose_task_type(base),

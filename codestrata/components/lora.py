@@ -1,6 +1,7 @@
 """Component ``lora``: low-rank updates beside the linear maps of the base's blocks, through PEFT unchanged.
 
-A newborn is the identity, because PEFT starts the second factor of every update at zero.
+A newborn is the identity, because PEFT starts the second factor of every update at zero; with DoRA also the
+magnitudes are the lengths that the base's rows have.
 
 What this does not do: implement LoRA (PEFT does), or keep its tensors (``adapters``).
 """
@@ -12,7 +13,7 @@ import torch
 from peft import LoraConfig
 from torch import nn
 
-from codestrata.components.adapters import AdapterComponent, Form, choose_task_type
+from codestrata.components.adapters import MAGNITUDES, AdapterComponent, Form, choose_task_type
 from codestrata.components.folders import describe
 from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError, describe_unknown
@@ -41,19 +42,25 @@ def build_lora_config(settings: LoraSettings, model: nn.Module) -> LoraConfig:
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # fractions work too
         lora_dropout=settings.dropout,
         target_modules=list(targets),
+        use_dora=settings.variant == "dora",
+        use_rslora=settings.variant == "rslora",
     )
 
 
 def adopt_lora(base: nn.Module, values: Mapping[str, Any]) -> LoraConfig:
-    """Our own configuration with a file's rank, alpha, dropout and targets.
+    """Our own configuration with a file's variant, rank, alpha, dropout and targets.
 
-    Raises: SettingsError: a value out of range, or a target that is not a linear map inside the blocks.
+    Raises: SettingsError: a value out of range, two variants at once, or a target that is not a linear map
+        inside the blocks.
     """
     known, targets = list_lora_targets(base), values["target_modules"]
     strangers = [target for target in targets if target not in known]
     if strangers:
         raise SettingsError(f"target_modules holds {describe(strangers[0])}. Known: {', '.join(known)}.")
+    if values["use_dora"] and values["use_rslora"]:
+        raise SettingsError("use_dora and use_rslora are both true: a component is one variant of LoRA.")
     settings = LoraSettings(
+        variant="dora" if values["use_dora"] else "rslora" if values["use_rslora"] else "plain",
         rank=values["r"],
         alpha=values["lora_alpha"],
         dropout=values["lora_dropout"],
@@ -63,7 +70,10 @@ def adopt_lora(base: nn.Module, values: Mapping[str, Any]) -> LoraConfig:
 
 
 def outline_lora(base: nn.Module, config: LoraConfig) -> Iterator[Outline]:
-    """The two factors beside every linear map that is a target; float32 where the base has half precision."""
+    """The two factors beside every linear map that is a target, and DoRA's lengths of its rows.
+
+    They are float32 where the base has half precision.
+    """
     targets: Any = config.target_modules
     for path, module in base.named_modules():
         if isinstance(module, nn.Linear) and path.rpartition(".")[2] in targets:
@@ -73,6 +83,8 @@ def outline_lora(base: nn.Module, config: LoraConfig) -> Iterator[Outline]:
             name = f"{PEFT_PREFIX}{path}"
             yield Outline(f"{name}.lora_A.weight", dtype, (config.r, module.in_features))
             yield Outline(f"{name}.lora_B.weight", dtype, (module.out_features, config.r))
+            if config.use_dora:
+                yield Outline(f"{name}.{MAGNITUDES}", dtype, (module.out_features,))
 
 
 FORM = Form(
@@ -81,6 +93,8 @@ FORM = Form(
         "lora_alpha": (int, float),
         "lora_dropout": (int, float),
         "target_modules": (list,),
+        "use_dora": (bool,),
+        "use_rslora": (bool,),
     },
     adopt=adopt_lora,
     outline=outline_lora,

@@ -94,6 +94,44 @@ class EncodedExamples(Sequence[EncodedExample]):
         return digest.hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JoinedExamples(Sequence[EncodedExample]):
+    """The examples of several tasks as one sequence, task after task; nothing is copied."""
+
+    parts: tuple[EncodedExamples, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
+
+    def __getitem__(self, index: Any) -> Any:
+        """One row; a slice gives a list of rows."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if number < 0:
+            raise IndexError(index)
+        for part in self.parts:
+            if number < len(part):
+                return part[number]
+            number -= len(part)
+        raise IndexError(index)
+
+    @cached_property
+    def lengths(self) -> Counts:
+        """Tokens of every row as cut, (N, 2): prompt, target."""
+        return np.concatenate([part.lengths for part in self.parts])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the parts' fingerprints in their order, as 64 hexadecimal digits."""
+        return hashlib.sha256("".join(part.fingerprint for part in self.parts).encode()).hexdigest()
+
+
+def join_examples(parts: Sequence[EncodedExamples]) -> EncodedExamples | JoinedExamples:
+    """The parts as one sequence; a part alone is itself, and so are its fingerprint and its states."""
+    return parts[0] if len(parts) == 1 else JoinedExamples(parts=tuple(parts))
+
+
 def encode_examples(
     examples: Sequence[Example],
     tokenizer: Any,
@@ -121,7 +159,7 @@ def encode_examples(
 
 def measure_rows(rows: Sequence[EncodedExample]) -> Counts:
     """Tokens of every row, (N, 2): prompt, target."""
-    if isinstance(rows, EncodedExamples):
+    if isinstance(rows, EncodedExamples | JoinedExamples):
         return rows.lengths
     pairs = [(len(row.prompt_ids), len(row.target_ids)) for row in rows]
     return np.array(pairs, np.int64).reshape(-1, 2)

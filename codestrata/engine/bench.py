@@ -77,8 +77,11 @@ def set_up(
     device: torch.device,
     progress: Progress,
     label: str,
+    own: int | None = None,
 ) -> Iterator[Bench]:
     """The model made ready for these steps, and whole again afterwards, whatever happens inside.
+
+    The first ``own`` rows are the task's own (``None``: all); the others are another choice every time.
 
     Raises: TrainingError: its weights are fp16.
     """
@@ -105,6 +108,7 @@ def set_up(
                 precision=precision,
                 pad_id=pad_id,
                 progress=progress,
+                own=len(rows) if own is None else own,
             )
         if isinstance(states, KeptStates):
             during.enter_context(states)
@@ -138,6 +142,18 @@ def prepare_modes(component: Component, name: str, *, base_dropout: bool) -> Non
             module.training = True  # not .train(): a wrapper's children include the base's own modules
 
 
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Inside, no module drops anything; afterwards those that did do again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def forget_gradients(parameters: Mapping[str, nn.Parameter]) -> None:
     """Leave none behind: after a failure they would count in the next training."""
     for parameter in parameters.values():
@@ -160,11 +176,14 @@ def open_states(
     precision: Chosen,
     pad_id: int,
     progress: Progress,
+    own: int,
 ) -> KeptStates | StateUse:
     """Where the frozen prefix's states of these examples are kept, or why they are not."""
     used = len(list_used(steps))
     if settings.base_dropout:
         return refuse_states(prefix, used, "dropout of the frozen base is on: its states are never the same")
+    if own < len(rows):
+        return refuse_states(prefix, used, "other tasks' examples are replayed: never the same ones twice")
     if store is None:
         return refuse_states(prefix, used, "no store was given")
     if used < WORTHWHILE_SHARE * len(rows):

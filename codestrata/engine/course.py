@@ -111,7 +111,7 @@ def identify(
         "learning rate": learning_rate,
         "seed": seed,
         "padding token": bench.pad_id,
-        "retention": None if bench.retention is None else type(bench.retention).__name__,
+        "retention": None if bench.retention is None else bench.retention.fingerprint,
         "precision": bench.precision,
         "device": bench.device.type,
     }

@@ -251,13 +251,13 @@ def build_second(first: Cell, second: Cell) -> Cell:
     )
 
 
+MEASURED_KEYS = ("final", "unfinished", "continual", "intransigence", "expert_gap", "seeds")
+"""What the results of a method hold beside its row of the table of methods."""
+
+
 def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
     """A method and its walks, their cells scored anew."""
-    about = {
-        key: value
-        for key, value in method.items()
-        if key not in ("final", "unfinished", "continual", "seeds")
-    }
+    about = {key: value for key, value in method.items() if key not in MEASURED_KEYS}
     return MethodWalks(
         method=about,
         walks=tuple(

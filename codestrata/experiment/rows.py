@@ -20,12 +20,12 @@ from codestrata.records import Cell, SplitName, Task, Training
 from codestrata.results.rechecks import choose_recheck
 
 SHARED = "shared"
-"""The name of the one component of a sequential method."""
+"""The name of the one component of a method whose tasks share it."""
 
 
 def name_component(method: Method, task: Task) -> str:
     """What the component that serves a task is called on the base."""
-    return task.name if method.schedule == "isolated" else SHARED
+    return task.name if method.has_component_per_task else SHARED
 
 
 def label_walk(lab: Lab, method: Method, seed: int) -> str:
@@ -49,7 +49,8 @@ def evaluate_row(
 ) -> list[Cell]:
     """Every task after a training; ``cells`` are those of the rows before.
 
-    Isolated tasks of the future have no component yet, so the base's cells are taken over.
+    Tasks of the future have no component of their own yet: where every component begins anew, the base's
+    cells are taken over; where the next one will begin as a copy of the newest, the newest answers.
 
     Raises: IsolationError: a component that was not trained since has other bytes than before.
     """
@@ -67,7 +68,8 @@ def evaluate_row(
             of_base = [cell for cell in cells if cell.row == 0 and cell.task == task.name]
             row_cells += [take_over(cell, row, training.task, "structural") for cell in of_base]
             continue
-        name = name_component(method, task)
+        answering = task if index <= row else lab.tasks[row - 1]
+        name = name_component(method, answering)
         if name not in models:
             models[name] = Model(
                 base=training.base_fingerprint_after,
@@ -75,7 +77,7 @@ def evaluate_row(
                 component=fingerprint_component(component, name),
             )
         component.activate(name)
-        is_older = method.schedule == "isolated" and index < row
+        is_older = method.has_component_per_task and index < row
         earlier = [cell for cell in cells if is_older and cell.row == index and cell.task == task.name]
         row_cells += evaluate_task(lab, archive, method, component, task, place, models[name], earlier)
     component.deactivate()
@@ -92,14 +94,14 @@ def evaluate_task(
     model: Model,
     earlier: Sequence[Cell],
 ) -> list[Cell]:
-    """A task's cells with the active component; ``earlier`` are those of an isolated one's own training."""
+    """A task's cells with the active component; ``earlier`` are those of an own component's training."""
     recheck = choose_recheck(lab.settings)
     if earlier and earlier[0].component_fingerprint != model.component:
         raise IsolationError(describe_change(method, task, place, model, earlier[0], lab.base.fingerprint))
     if earlier and recheck == "full":
         return decode_task(lab, task, place, earlier=earlier, fingerprint=model.component)
     apart: tuple[int, ...] = ()
-    if method.schedule == "isolated" and recheck == "canary":
+    if method.has_component_per_task and recheck == "canary":
         apart = choose_canaries(len(task.test), lab.settings.measurement.canary_examples)
     addresses: dict[SplitName, Address] = {
         split: archive.locate(model, task, split, apart=len(apart) if split == "test" else 0)

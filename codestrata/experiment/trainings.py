@@ -6,27 +6,30 @@ What this does not do: decode, or decide which tasks come when (``walk`` does).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from codestrata.checkpoints import Checkpoints
-from codestrata.contracts import Component
+from codestrata.contracts import Component, Retention
+from codestrata.data.batches import EncodedExample, join_examples
 from codestrata.data.tasks import fingerprint_task
-from codestrata.errors import ComponentError, IsolationError
+from codestrata.errors import ComponentError, DataError, IsolationError
 from codestrata.experiment.archive import fingerprint_component
 from codestrata.experiment.cells import group_by_folder, write_cells
 from codestrata.experiment.rows import label_walk, name_component
 from codestrata.lab import Lab
-from codestrata.methods import Method, choose_learning_rate
+from codestrata.methods import Method, build_retention, choose_learning_rate
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.records import Cell, Task, Training
-from codestrata.settings import fingerprint, to_tree
+from codestrata.settings import TrainingSettings, fingerprint, to_tree
 from codestrata.store import RunDirectory
-from codestrata.training import FitLog, fit
+from codestrata.training import FitLog, count_steps, fit
 
 
 def train_task(
@@ -49,10 +52,40 @@ def train_task(
         unit,
         Training,
         partial(carry_out, lab, run, method, component, task, seed, folder, checkpoints),
-        serves=partial(load_trained, lab, component, name, folder),
+        serves=lambda training: (
+            has_memory(lab, run, method, task, seed) and load_trained(lab, component, name, folder, training)
+        ),
     )
     checkpoints.remove()
     return training
+
+
+def recall_earlier(lab: Lab, run: RunDirectory, method: Method, task: Task, seed: int) -> Retention | None:
+    """The method's retention with what the training before ``task`` left; ``None`` where it has none.
+
+    It comes from the disk in every run, so that one that goes on works with the same.
+    """
+    retention, position = build_retention(method, lab.settings, seed=seed), lab.tasks.index(task)
+    if retention is not None and position:
+        retention.load(name_memory_folder(run, method, lab.tasks[position - 1], seed))
+    return retention
+
+
+def has_memory(lab: Lab, run: RunDirectory, method: Method, task: Task, seed: int) -> bool:
+    """Whether what the method's retention kept after ``task``, if it has one, can be read again."""
+    retention = build_retention(method, lab.settings, seed=seed)
+    try:
+        if retention is not None:
+            retention.load(name_memory_folder(run, method, task, seed))
+    except DataError as error:
+        lab.progress.say(f"{error} The task is trained again.")
+        return False
+    return True
+
+
+def name_memory_folder(run: RunDirectory, method: Method, task: Task, seed: int) -> Path:
+    """Where an unfinished run keeps what a retention remembers after ``task``."""
+    return run.journal_folder / "retention" / method.name / f"seed-{seed}" / task.name
 
 
 def load_trained(lab: Lab, component: Component, name: str, folder: Path, training: Training) -> bool:
@@ -92,20 +125,21 @@ def carry_out(
 ) -> Training:
     """The training itself; the component lies in its folder afterwards."""
     name = name_component(method, task)
-    if name not in component.names:
-        component.attach(name, seed=seed)
+    prepare_component(lab, method, component, task, seed)
     component.deactivate()
     before = fingerprint_model(lab.base.model)
     learning_rate = choose_learning_rate(method, lab.settings)
+    retention = recall_earlier(lab, run, method, task, seed)
     log = fit(
         component,
         name,
-        lab.encoded[task.name],
-        lab.settings.training,
+        gather_examples(lab, method, task),
+        choose_training(lab, method, task),
         learning_rate=learning_rate,
         seed=seed,
         pad_id=lab.base.tokenizer.pad_token_id,
         device=lab.base.device,
+        retention=retention,
         store=lab.store,
         checkpoints=checkpoints,
         progress=lab.progress,
@@ -121,9 +155,61 @@ def carry_out(
             "be trusted."
         )
     component.write(name, folder, describe_component(lab, method, task, seed))
+    if retention is not None:
+        retention.write(name_memory_folder(run, method, task, seed))
     training = describe_fit(lab, run, method, component, task, seed, learning_rate, log, (before, after))
     run.append_event("trained", method=method.name, **asdict(training))
     return training
+
+
+def prepare_component(lab: Lab, method: Method, component: Component, task: Task, seed: int) -> None:
+    """Make what is to be trained on the task resident, as its schedule has it begin.
+
+    A component that is resident already is trained on, unless the schedule makes it anew for every task.
+    """
+    name = name_component(method, task)
+    if method.schedule == "joint" and name in component.names:
+        component.detach(name)
+    if name in component.names:
+        return
+    component.attach(name, seed=seed)
+    position = lab.tasks.index(task)
+    if method.schedule == "warm" and position:
+        copy_tensors(component, name_component(method, lab.tasks[position - 1]), name)
+
+
+@torch.no_grad()
+def copy_tensors(component: Component, source: str, name: str) -> None:
+    """Give a resident component the tensors of another; they share no memory."""
+    tensors = component.parameters(source)
+    for key, parameter in component.parameters(name).items():
+        parameter.copy_(tensors[key])
+
+
+def list_trained_on(lab: Lab, method: Method, task: Task) -> tuple[Task, ...]:
+    """The tasks whose examples have gone into a component by the end of its training on ``task``."""
+    position = lab.tasks.index(task)
+    return (task,) if method.schedule == "isolated" else lab.tasks[: position + 1]
+
+
+def gather_examples(lab: Lab, method: Method, task: Task) -> Sequence[EncodedExample]:
+    """The examples of one training: the task's, or all tasks' so far where they are trained at once."""
+    tasks = list_trained_on(lab, method, task) if method.schedule == "joint" else (task,)
+    return join_examples([lab.encoded[entry.name] for entry in tasks])
+
+
+def choose_training(lab: Lab, method: Method, task: Task) -> TrainingSettings:
+    """The settings of one training: as many steps as its tasks would have one by one."""
+    settings = lab.settings.training
+    if method.schedule != "joint":
+        return settings
+    tasks = list_trained_on(lab, method, task)
+    return replace(settings, steps=sum(count_task_steps(lab, entry) for entry in tasks), epochs=None)
+
+
+def count_task_steps(lab: Lab, task: Task) -> int:
+    """Optimizer steps of a training on one task alone."""
+    return count_steps(len(lab.encoded[task.name]), lab.settings.training)
 
 
 def describe_fit(
@@ -140,7 +226,7 @@ def describe_fit(
     """The record of a training whose component is stored."""
     name = name_component(method, task)
     parameters = sum(p.numel() for p in component.parameters(name).values())
-    replaces = method.component == "weights"
+    replaces = method.component in ("weights", "own-layers")  # a copy stands in the base's place
     base_parameters = count_parameters(lab.base.model)
     folder = run.task_folder(method.name, seed, task.name)
     return Training(
@@ -156,7 +242,7 @@ def describe_fit(
         final_loss=log.final_loss,
         losses=log.losses,
         parameters=parameters,
-        total_parameters=parameters if replaces else base_parameters + parameters,
+        total_parameters=base_parameters if replaces else base_parameters + parameters,
         component_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
         component_fingerprint=fingerprint_component(component, name),
         peak_memory_mib=log.peak_memory_mib,
@@ -181,8 +267,9 @@ def describe_component(lab: Lab, method: Method, task: Task, seed: int) -> dict[
         "method": method.name,
         "seed": seed,
         "data_fingerprint": fingerprint_task(task),
+        "trained_on": {entry.name: fingerprint_task(entry) for entry in list_trained_on(lab, method, task)},
         "settings_fingerprint": fingerprint(lab.settings),
-        "settings": to_tree(lab.settings)[method.component],
+        "settings": to_tree(lab.settings)[method.component.replace("-", "_")],
         "max_prompt_tokens": lab.settings.training.max_prompt_tokens,
     }
 

@@ -262,7 +262,7 @@ def run_method(
             for cell in base_cells
         ]
         return Walk(seed=seed, trainings=(), cells=(*base_cells, *taken), transfer=None, swap=None), ()
-    isolated = method.schedule == "isolated"
+    isolated = method.has_component_per_task
     cells, trainings = list(base_cells), list[Training]()
     component = build_component(method, lab.base, lab.settings)
     for task in lab.tasks:

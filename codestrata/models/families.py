@@ -24,20 +24,25 @@ class Family:
     ``stacks`` maps "encoder" and "decoder" to the path of that stack's list of blocks. ``linear_maps`` are
     the names a linear map can have inside a block; ``output_projections`` are those whose output is added to
     the residual stream, so that a block whose output projections are zero is the identity.
+    ``keys_values`` are those that make an attention's keys and values, ``feed_forward_outputs`` those that
+    take a feed-forward part's inner activations.
     ``carried_arguments`` are the positions, in a block's call, of the arguments that the block before it
     returned, in order. ``position_bias`` names the module that only the first block of a stack owns,
     ``position_bias_flag`` the attribute that says so; ``cache_index`` is the attribute that numbers an
     attention in the cache. ``final_norm`` is the attribute, beside a stack's list of blocks, of the norm
-    after the last one.
+    after the last one. ``depths`` maps a stack to the configuration's entry with its number of blocks.
     """
 
     name: str
     stacks: Mapping[str, str]
     linear_maps: tuple[str, ...]
     output_projections: tuple[str, ...]
+    keys_values: tuple[str, ...]
+    feed_forward_outputs: tuple[str, ...]
     carried_arguments: tuple[int, ...]
     cache_index: str
     final_norm: str
+    depths: Mapping[str, str]
     position_bias: str | None = None
     position_bias_flag: str | None = None
 
@@ -56,10 +61,13 @@ FAMILIES: tuple[Family, ...] = (
         stacks={"encoder": "encoder.block", "decoder": "decoder.block"},
         linear_maps=("q", "k", "v", "o", "wi", "wi_0", "wi_1", "wo"),
         output_projections=("o", "wo"),
+        keys_values=("k", "v"),
+        feed_forward_outputs=("wo",),
         # (hidden states, mask, position bias, encoder states, encoder mask, cross position bias)
         carried_arguments=(0, 2, 5),
         cache_index="layer_idx",
         final_norm="final_layer_norm",
+        depths={"encoder": "num_layers", "decoder": "num_decoder_layers"},
         position_bias="relative_attention_bias",
         position_bias_flag="has_relative_attention_bias",
     ),
@@ -106,20 +114,55 @@ def list_running_blocks(model: nn.Module, stack: str) -> list[nn.Module]:
 
 
 def find_weight(linear: nn.Module) -> torch.Tensor | None:
-    """The matrix by which a linear map multiplies, active LoRA included; ``None`` where only a call tells."""
+    """The matrix by which a linear map multiplies, what PEFT's LoRA, DoRA or IA3 make of it included.
+
+    ``None`` where only a call tells: other wrappers, biases, DoRA together with other adapters. A wrapper of
+    our own says by a method ``compute_weight`` what it multiplies by.
+    """
     if type(linear) is nn.Linear:
         return linear.weight if linear.bias is None else None
-    from peft.tuners.lora import Linear
+    compute: Callable[[], torch.Tensor | None] | None = getattr(linear, "compute_weight", None)
+    if compute is not None:
+        return compute()
+    from peft.tuners.ia3 import Linear as ScaledLinear
+    from peft.tuners.lora import Linear as LoraLinear
 
-    base = linear.base_layer if type(linear) is Linear else None
-    if type(linear) is not Linear or type(base) is not nn.Linear or base.bias is not None:
+    wrapper: Any = linear if type(linear) in (LoraLinear, ScaledLinear) else None
+    if wrapper is None or type(wrapper.base_layer) is not nn.Linear or wrapper.base_layer.bias is not None:
         return None
-    adapters = [name for name in linear.active_adapters if name in linear.lora_A]
-    if linear.merged or any(name in linear.lora_variant or linear.lora_bias[name] for name in adapters):
+    weight: torch.Tensor = wrapper.base_layer.weight
+    if wrapper.merged:
         return None
-    if linear.disable_adapters:
-        return base.weight
-    return sum((linear.get_delta_weight(name) for name in adapters), start=base.weight)
+    if wrapper.disable_adapters:
+        return weight
+    return fold_lora(wrapper, weight) if type(wrapper) is LoraLinear else fold_scales(wrapper, weight)
+
+
+def fold_lora(wrapper: Any, weight: torch.Tensor) -> torch.Tensor | None:
+    """The matrix with the active updates added; with DoRA its rows then have the learned lengths."""
+    from peft.tuners.lora.variants import DoraLinearVariant
+
+    names = [name for name in wrapper.active_adapters if name in wrapper.lora_A]
+    variants = [wrapper.lora_variant[name] for name in names if name in wrapper.lora_variant]
+    if any(wrapper.lora_bias[name] for name in names):
+        return None
+    updated: torch.Tensor = sum((wrapper.get_delta_weight(name) for name in names), start=weight)
+    if not variants:
+        return updated
+    if len(names) > 1 or type(variants[0]) is not DoraLinearVariant:
+        return None
+    lengths: torch.Tensor = torch.linalg.norm(updated, dim=1)
+    learned: torch.Tensor = wrapper.lora_magnitude_vector[names[0]].weight
+    return (learned / lengths)[:, None] * updated
+
+
+def fold_scales(wrapper: Any, weight: torch.Tensor) -> torch.Tensor:
+    """The matrix with IA3's scales of its inputs or outputs multiplied in."""
+    for name in wrapper.active_adapters:
+        if name in wrapper.ia3_l:
+            scales: torch.Tensor = wrapper.ia3_l[name]  # a row or a column, as it has to be
+            weight = weight * scales
+    return weight
 
 
 def list_lora_targets(model: nn.Module) -> tuple[str, ...]:

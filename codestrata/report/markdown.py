@@ -15,6 +15,7 @@ from codestrata.report.published import (
     describe_published,
     list_published_findings,
 )
+from codestrata.report.references import build_references_table, explain_references
 from codestrata.report.tables import (
     Results,
     Table,
@@ -45,6 +46,7 @@ def render_analysis(results: Results) -> str:
         "## Comparison",
         *(render_table(table) for table in list_score_tables(results)),
         *explain_comparison(results),
+        *write_references(results),
         "## Differences",
         *write_differences(results),
         "## R, task by task",
@@ -133,6 +135,14 @@ def explain_comparison(results: Results) -> Iterator[str]:
     found = [method["continual"][metric]["forgetting"] for method in results["methods"]]
     for reason in sorted({value["reason"] for value in found if value["value"] is None}):
         yield f"Forgetting was not computed: {reason}"
+
+
+def write_references(results: Results) -> Iterator[str]:
+    """How far the methods stay behind joint training and experts, where the run holds such."""
+    table = build_references_table(results)
+    if table is not None:
+        yield render_table(table)
+        yield from explain_references(results)
 
 
 def write_differences(results: Results) -> Iterator[str]:

@@ -15,7 +15,7 @@ Results = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 """split -> task -> metric -> a score."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of the results that is read here: the one that ``results.tree`` writes."""
 MISSING = "-"
 COLUMNS_ABREAST = 3

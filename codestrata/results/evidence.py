@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codestrata.records import COMPONENT_PER_TASK
 from codestrata.report.pointers import build_pointer, read_pointer
 
 Tree = Mapping[str, Any]
@@ -88,7 +89,7 @@ def find_taken_over(tree: Tree, method: str) -> Evidence:
 def list_isolated_cells(tree: Tree, method: str) -> tuple[int | None, list[Mapping[str, Any]]]:
     """Where a method with a component per task stands, and the cells of all its seeds; else ``None``."""
     place = find_method(tree, method)
-    if place is None or tree["methods"][place]["schedule"] != "isolated":
+    if place is None or tree["methods"][place]["schedule"] not in COMPONENT_PER_TASK:
         return None, []
     return place, [cell for entry in tree["methods"][place]["seeds"] for cell in entry["cells"]]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from codestrata.records import Cell, Metric
+from codestrata.records import COMPONENT_PER_TASK, Cell, Metric
 from codestrata.settings import Settings
 
 
@@ -40,9 +40,14 @@ class MethodWalks:
         return str(self.method["name"])
 
     @property
+    def schedule(self) -> str:
+        """How the tasks share components: see ``records.Schedule``."""
+        return str(self.method["schedule"])
+
+    @property
     def is_isolated(self) -> bool:
         """Whether every task has a component of its own."""
-        return bool(self.method["schedule"] == "isolated")
+        return self.schedule in COMPONENT_PER_TASK
 
 
 @dataclass(frozen=True, kw_only=True)

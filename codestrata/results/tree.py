@@ -16,13 +16,13 @@ from codestrata.results.estimates import estimate_continual, estimate_final, est
 from codestrata.results.founding import judge_founding
 from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
 from codestrata.results.rechecks import choose_recheck, describe_isolation
+from codestrata.results.references import describe_references
+from codestrata.results.schedules import explain_no_transfer, mark_schedule
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
 from codestrata.settings import fingerprint, to_tree
 
 PASS_RATE, FALLBACK = "pass@", "bleu"
 """What is compared: pass@k with the smallest k, where the base has it on every task, else BLEU."""
-STRUCTURAL_WHEN_ISOLATED = ("backward_transfer", "forward_transfer", "forgetting")
-"""Zero by construction where every task has its own component: not findings."""
 
 
 def describe_run(measured: Measured) -> dict[str, Any]:
@@ -75,13 +75,14 @@ def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
         "final": describe_final(entry, scored),
         "unfinished": describe_unfinished(entry),
         "continual": {
-            name: mark_structural(
+            name: mark_schedule(
                 estimate_continual([walk.cells for walk in entry.walks], measured.task_names, name),
-                isolated=entry.is_isolated,
+                entry.schedule,
             )
             for name in scored
         },
-        "seeds": [describe_walk(walk, measured, isolated=entry.is_isolated) for walk in entry.walks],
+        **describe_references(entry, measured, scored),
+        "seeds": [describe_walk(walk, measured, entry.schedule) for walk in entry.walks],
     }
 
 
@@ -129,7 +130,7 @@ def find_score(scores: Sequence[Score], metric: str) -> Score:
     return next(found for found in scores if found.metric == metric)
 
 
-def describe_walk(walk: Walk, measured: Measured, *, isolated: bool) -> dict[str, Any]:
+def describe_walk(walk: Walk, measured: Measured, schedule: str) -> dict[str, Any]:
     """One method with one seed: trainings, cells, R with its summary for every metric and split, and X."""
     tasks = measured.task_names
     scored = [metric.name for metric in measured.metrics if metric.kind != "description"]
@@ -147,26 +148,21 @@ def describe_walk(walk: Walk, measured: Measured, *, isolated: bool) -> dict[str
             for split, of_split in matrices.items()
         },
         "continual": {
-            name: mark_structural(
-                {key: asdict(found) for key, found in summarize_matrix(matrix).items()}, isolated=isolated
+            name: mark_schedule(
+                {key: asdict(found) for key, found in summarize_matrix(matrix).items()}, schedule
             )
             for name, matrix in matrices["test"].items()
         },
-        "transfer": describe_transfer(walk, tasks, scored, isolated=isolated),
+        "transfer": describe_transfer(walk, tasks, scored, schedule),
     }
 
 
 def describe_transfer(
-    walk: Walk, tasks: Sequence[str], metrics: Sequence[str], *, isolated: bool
+    walk: Walk, tasks: Sequence[str], metrics: Sequence[str], schedule: str
 ) -> dict[str, Any]:
     """X: every task's own component on every task, row 0 the base; R alone cannot show it."""
     if walk.transfer is None:
-        if not walk.trainings:
-            reason = "nothing was trained: there is no component"
-        elif isolated:
-            reason = "not asked for: set measurement.transfer"
-        else:
-            reason = "one component serves all tasks: R[t, i] is its transfer"
+        reason = explain_no_transfer(schedule, trained=bool(walk.trainings))
         return {"X": None, "reason": reason, "cells": []}
     own = [cell for cell in walk.cells if cell.row == 0 or cell.task == tasks[cell.row - 1]]
     cells = [cell for cell in (*own, *walk.transfer) if cell.split == "test"]
@@ -174,15 +170,6 @@ def describe_transfer(
         "X": {name: describe_matrix(build_matrix(cells, tasks, name, "test")) for name in metrics},
         "reason": None,
         "cells": [describe_cell(cell) for cell in walk.transfer],
-    }
-
-
-def mark_structural(found: Mapping[str, dict[str, Any]], *, isolated: bool) -> dict[str, dict[str, Any]]:
-    """ACC, LA, BWT, FWT and F, with ``structural`` where the schedule alone decides the value."""
-    # Another value than 0 would say that a recheck differed: that is a finding.
-    return {
-        name: {**entry, "structural": isolated and name in STRUCTURAL_WHEN_ISOLATED and entry["value"] == 0}
-        for name, entry in found.items()
     }
 
 

@@ -91,12 +91,12 @@ def compare_older_answers(case: Case) -> dict[tuple[Owner, int], list[Agreement]
 
 
 def list_pairs(case: Case) -> list[tuple[Owner, int]]:
-    """Every component of an isolated method with every later row of R."""
+    """Every component that belongs to one task, with every later row of R."""
     names = case.task_names
     return [
         (owner, row)
         for method, owner in case.list_owners()
-        if method.schedule == "isolated"
+        if method.has_component_per_task
         for row in range(names.index(owner.task) + 2, len(names) + 1)
     ]
 
@@ -130,7 +130,7 @@ def compare_cells(case: Case, owner: Owner, first: CellClaim, second: CellClaim)
 
 
 def issue_certificate(case: Case, evidence: Evidence) -> Certificate:
-    """A proof, or what it lacks, for every older task after every newer one of the isolated methods."""
+    """A proof, or what it lacks, for every older task after every newer one, where each has its own."""
     proofs = []
     for owner, row in list_pairs(case):
         component = judge_component(case, evidence, owner, row)
@@ -146,7 +146,7 @@ def issue_certificate(case: Case, evidence: Evidence) -> Certificate:
                 outputs=judge_outputs(case, evidence, owner, row, {component.state, base.state}),
             )
         )
-    shared = tuple(method.name for method in case.trained if method.schedule != "isolated")
+    shared = tuple(method.name for method in case.trained if not method.has_component_per_task)
     return Certificate(proofs=tuple(proofs), shared=shared)
 
 

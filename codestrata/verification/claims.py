@@ -3,7 +3,7 @@
 What this does not do: believe any of it, or read scores (``experiment.rescoring`` does).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -233,10 +233,16 @@ class Case:
         return self.read_answers(name_canary_folder(*owner), owner.task, split)
 
 
-def find_owner(method: Method, seed: int, cell: CellClaim, *, is_transfer: bool = False) -> Owner | None:
-    """Whose component answers in a cell, by the method's schedule; ``None`` for the bare base."""
+def find_owner(
+    method: Method, seed: int, cell: CellClaim, tasks: Sequence[str], *, is_transfer: bool = False
+) -> Owner | None:
+    """Whose component answers in a cell, by the method's schedule; ``None`` for the bare base.
+
+    ``tasks`` are all, in the order they came: one whose turn has not come has no component of its own.
+    """
     if cell.row == 0 or method.component is None or cell.origin == "structural":
         return None
-    by_task = method.schedule == "isolated" and not is_transfer
+    is_future = cell.row <= tasks.index(cell.task) if cell.task in tasks else False
+    by_task = method.has_component_per_task and not is_transfer and not is_future
     name = cell.task if by_task else cell.trained_through
     return None if name is None else Owner(method.name, seed, name)

@@ -141,9 +141,9 @@ def list_origins(case: Case, method: Method, cell: CellClaim) -> tuple[Origin, .
         return ("decoded",)
     if method.component is None:
         return ("structural",)
-    if method.schedule != "isolated" or own == cell.row:
-        return ("decoded", "taken-over")
-    if own > cell.row:
+    if method.schedule == "isolated" and own > cell.row:
         return ("structural",)
+    if not method.has_component_per_task or own >= cell.row:
+        return ("decoded", "taken-over")
     is_last = cell.row == len(case.task_names)
     return ("rechecked", "taken-over", "canary") if is_last else ("rechecked", "taken-over")

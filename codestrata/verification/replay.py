@@ -73,7 +73,7 @@ def list_walk_questions(case: Case, name: str, seed: int) -> Iterator[Question]:
         return
     about = f"{name}, seed {seed}"
     for cell in walk.cells:
-        owner = find_owner(method, seed, cell)
+        owner = find_owner(method, seed, cell, case.task_names)
         if owner is None:
             continue
         if cell.origin in ("decoded", "rechecked"):
@@ -88,12 +88,12 @@ def list_walk_questions(case: Case, name: str, seed: int) -> Iterator[Question]:
                 about=f"{about}, {cell.place}, canaries",
             )
     for cell in walk.transfer.cells:
-        owner = find_owner(method, seed, cell, is_transfer=True)
+        owner = find_owner(method, seed, cell, case.task_names, is_transfer=True)
         if owner is not None:
             yield build_question(owner, "plain", cell, f"{about}, component {owner.task}")
     for entry in case.claims.noise_floor.entries:
         is_own = (entry.method, entry.seed) == (name, seed) and entry.second.folder.startswith("noise/")
-        owner = find_owner(method, seed, entry.second) if is_own else None
+        owner = find_owner(method, seed, entry.second, case.task_names) if is_own else None
         if owner is not None:
             yield build_question(owner, "shifted", entry.second, f"{about}, once more")
 
@@ -252,7 +252,7 @@ def compare_group(
         return Group(0, (fault,), done, fault, is_own_asked=True)
     component.activate(owner.task)
     try:
-        has_canaries = method.schedule == "isolated" and choose_recheck(lab.settings) == "canary"
+        has_canaries = method.has_component_per_task and choose_recheck(lab.settings) == "canary"
         respondent = Respondent(lab, component, has_canaries=has_canaries, done=done)
         return compare_questions(case, respondent, questions)
     finally:

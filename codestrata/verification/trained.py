@@ -11,6 +11,7 @@ from typing import Any
 
 from codestrata.components.adapters import AdapterComponent
 from codestrata.components.folders import check_hash, open_file, read_object
+from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.residents import COMPONENT_FILE, check_component_file
 from codestrata.components.tensors import check_present, read_header, read_values
 from codestrata.components.weights import WeightsComponent
@@ -24,6 +25,9 @@ from codestrata.verification.claims import Case, CellClaim, Owner, find_owner
 READ_FILES: Mapping[str, tuple[str, ...]] = {
     "lora": AdapterComponent.read_files,
     "layers": AdapterComponent.read_files,
+    "hybrid": AdapterComponent.read_files,
+    "ia3": AdapterComponent.read_files,
+    "own-layers": OwnLayersComponent.read_files,
     "weights": WeightsComponent.read_files,
 }
 """Kind of component -> the files that it is read from; the tensors come last."""
@@ -172,14 +176,14 @@ def list_claimed_fingerprints(case: Case) -> Iterator[tuple[str, str | None, str
                 continue
             about = f"{method.name}, seed {seed}"
             for cell in walk.cells:
-                yield compare_cell(case, about, cell, find_owner(method, seed, cell))
+                yield compare_cell(case, about, cell, find_owner(method, seed, cell, case.task_names))
             for cell in walk.transfer.cells:
-                owner = find_owner(method, seed, cell, is_transfer=True)
+                owner = find_owner(method, seed, cell, case.task_names, is_transfer=True)
                 yield compare_cell(case, f"{about}, transfer", cell, owner)
         for entry in case.claims.noise_floor.entries:
             if entry.method == method.name and entry.seed is not None:
                 for cell in (entry.first, entry.second):
-                    owner = find_owner(method, entry.seed, cell)
+                    owner = find_owner(method, entry.seed, cell, case.task_names)
                     yield compare_cell(case, f"{method.name}, seed {entry.seed}, noise", cell, owner)
     for cell in case.claims.base.cells:
         yield compare_cell(case, "base", cell, None)

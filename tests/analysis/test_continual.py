@@ -8,7 +8,13 @@ from scipy import stats
 
 from codestrata.analysis import matrix
 from codestrata.analysis.aggregates import build_rows
-from codestrata.analysis.continual import find_ends, find_freedom, find_margin, summarize_cells
+from codestrata.analysis.continual import (
+    find_ends,
+    find_freedom,
+    find_margin,
+    summarize_cells,
+    summarize_gap,
+)
 from codestrata.analysis.statistics import bootstrap_interval, seeds_interval
 from codestrata.errors import DataError, MatrixError, SettingsError
 
@@ -298,6 +304,40 @@ def count_covered(scores, runs, *, seeds, examples, spread):
             low, high = found.interval.low - 1e-12, found.interval.high + 1e-12
             covered[name] += low <= truth[name] <= high
     return covered
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("tasks", [1, 2, 4])
+def test_a_gap_is_the_mean_over_tasks_of_what_is_missing(tasks, seeds):
+    cells = make_cells(make_scores(tasks), seeds=seeds, spread=0.05)
+    own = [cells[task, task] for task in range(1, tasks + 1)]
+    others = make_cells(make_scores(tasks, learned=0.8), seeds=seeds, spread=0.05, seed=1)
+    references = [others[task, task] for task in range(1, tasks + 1)]
+    found = summarize_gap(references, own, "mean")
+    scores, experts = find_scores(cells, tasks), find_scores(others, tasks)
+    diagonal = np.arange(tasks)
+    wanted = [
+        matrix.expert_gap(of_expert[diagonal + 1, diagonal], of_seed)
+        for of_expert, of_seed in zip(experts, scores, strict=True)
+    ]
+    assert found.value == pytest.approx(np.mean(wanted))
+    assert found.seeds == seeds
+    assert found.interval.low < found.value < found.interval.high
+    reverse = summarize_gap(own, references, "mean")
+    assert reverse.value == pytest.approx(-found.value)
+
+
+def test_a_gap_to_itself_is_a_point():
+    rows = [make_cells(make_scores(2))[1, 1]]
+    found = summarize_gap(rows, rows, "mean")
+    assert (found.value, found.interval.low, found.interval.high) == (0.0, 0.0, 0.0)
+
+
+def test_a_gap_needs_a_reference_for_every_score():
+    rows = make_cells(make_scores(2))[1, 1]
+    for references, own in (([rows], [rows, rows]), ([], [])):
+        with pytest.raises(MatrixError, match="expected one for each"):
+            summarize_gap(references, own, "mean")
 
 
 @pytest.mark.parametrize(

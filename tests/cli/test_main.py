@@ -17,7 +17,7 @@ from codestrata.interrupts import Interrupted
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("run", "resume", "list", "show", "methods", "score", "verify", "matrix", "sandbox", "generate"),
-    "pretrain",
+    *("export", "pretrain"),
 )
 
 

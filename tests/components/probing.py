@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 
+from codestrata.components.hybrid import build_hybrid
+from codestrata.components.ia3 import build_ia3
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
+from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.residents import Residents
 from codestrata.components.weights import WeightsComponent
-from codestrata.settings import LayersSettings, LoraSettings
+from codestrata.settings import HybridSettings, IA3Settings, LayersSettings, LoraSettings, OwnLayersSettings
 
 PROMPTS = torch.tensor([[5, 9, 33, 21, 8, 1], [17, 40, 12, 1, 0, 0]])
 MASK = (PROMPTS != 0).long()
@@ -25,17 +28,37 @@ def layers(**values: Any) -> Build:
     return lambda base: build_layers(base, LayersSettings(**values))
 
 
+def lora(**values: Any) -> Build:
+    return lambda base: build_lora(base, LoraSettings(rank=2, targets=("q", "wo"), **values))
+
+
+def hybrid(**values: Any) -> Build:
+    return lambda base: build_hybrid(base, HybridSettings(rank=2, **values))
+
+
+def own_layers(**values: Any) -> Build:
+    return lambda base: OwnLayersComponent(base, OwnLayersSettings(**values))
+
+
 IDENTITIES: dict[str, Build] = {
-    "lora": lambda base: build_lora(base, LoraSettings(rank=2, targets=("q", "wo"))),
+    "lora": lora(),
+    "dora": lora(variant="dora", dropout=0.1),
+    "rslora": lora(variant="rslora"),
+    "ia3": lambda base: build_ia3(base, IA3Settings()),
     "encoder-top": layers(placement="encoder-top"),
     "decoder-top": layers(placement="decoder-top"),
     "both-twice": layers(placement="both", blocks=2),
     "interleaved:1": layers(placement="interleaved:1", blocks=2),
+    "own-top": own_layers(),
+    "own-both-twice": own_layers(placement="both", blocks=2),
     "weights": WeightsComponent,
+    "hybrid": hybrid(dropout=0.1),
+    "hybrid-both": hybrid(placement="both", blocks=2, targets=("q", "wo")),
 }
 SCALED: dict[str, Build] = {"scaled": layers(placement="both", init="scaled:0.5")}
 KINDS = IDENTITIES | SCALED
-ADAPTERS = {name: build for name, build in KINDS.items() if name != "weights"}
+COPIES = ("own-top", "own-both-twice", "weights")
+ADAPTERS = {name: build for name, build in KINDS.items() if name not in COPIES}
 
 
 def logits(model: Any) -> torch.Tensor:

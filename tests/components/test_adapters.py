@@ -23,7 +23,7 @@ def test_plain_peft_loads_what_is_written(build, build_tiny_t5, tmp_path):
     theirs = PeftModel.from_pretrained(build_tiny_t5(), tmp_path)
     assert torch.equal(logits(theirs), logits(component.model))
     assert generate(theirs) == generate(component.model)
-    assert list(component.parameters("a")) == list(get_peft_model_state_dict(theirs))
+    assert sorted(component.parameters("a")) == sorted(get_peft_model_state_dict(theirs))
     assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG_FILE, TENSORS_FILE, "component.json"]
 
 
@@ -43,7 +43,10 @@ def test_plain_peft_reloads_one_adapter_after_another(build_tiny_t5, tmp_path):
     assert torch.equal(logits(theirs), seen["javascript"])
 
 
-@pytest.mark.parametrize("order", [("lora", "both-twice"), ("both-twice", "lora")], ids=" then ".join)
+ORDERS = [("lora", "both-twice"), ("both-twice", "lora"), ("ia3", "dora"), ("hybrid-both", "ia3")]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=" then ".join)
 def test_two_kinds_on_one_base_write_plain_folders(order, build_tiny_t5, tmp_path):
     base = build_tiny_t5()
     components = {kind: KINDS[kind](base) for kind in order}
@@ -55,7 +58,8 @@ def test_two_kinds_on_one_base_write_plain_folders(order, build_tiny_t5, tmp_pat
         component.write("python", tmp_path / kind, {})
         component.activate("python")
         seen = logits(base)
-        assert not any(".base_layer" in name for name in component.parameters("python"))
+        nested = any(".base_layer" in name for name in component.parameters("python"))
+        assert nested == (kind == "hybrid-both")  # its own wrappers, never those of another component
         again = KINDS[kind](build_tiny_t5())
         again.load("python", tmp_path / kind)
         again.activate("python")
@@ -95,7 +99,21 @@ def test_the_configuration_names_no_place_but_the_base(tiny_t5, tmp_path):
         ("lora", {"target_modules": []}),
         ("lora", {"target_modules": [["q"]]}),
         ("lora", {"target_modules": ["q", "shared"]}),
-        ("lora", {"use_dora": True}),
+        ("lora", {"use_dora": "yes"}),
+        ("lora", {"use_dora": True, "use_rslora": True}),
+        ("rslora", {"use_dora": True}),
+        ("dora", {"use_rslora": True}),
+        ("ia3", {"target_modules": ["k", "v"]}),
+        ("ia3", {"target_modules": ["k", "v", "wo", "q"]}),
+        ("ia3", {"target_modules": "all-linear"}),
+        ("ia3", {"target_modules": ["wo", "v", "k"]}),
+        ("ia3", {"feedforward_modules": ["k"]}),
+        ("ia3", {"feedforward_modules": "wo"}),
+        ("ia3", {"feedforward_modules": None}),
+        ("ia3", {"fan_in_fan_out": True}),
+        ("ia3", {"init_ia3_weights": False}),
+        ("ia3", {"modules_to_save": ["shared"]}),
+        ("ia3", {"peft_type": "LORA"}),
         ("lora", {"modules_to_save": ["shared"]}),
         ("lora", {"target_parameters": ["shared.weight"]}),
         ("lora", {"trainable_token_indices": [1]}),
@@ -134,6 +152,42 @@ def test_a_configuration_that_does_not_fit_is_refused(kind, values, tiny_t5, tmp
     assert torch.equal(logits(tiny_t5), bare)
     assert not any(isinstance(module, BaseTunerLayer) for module in tiny_t5.modules())
     assert fingerprint_model(tiny_t5) == component.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "message"),
+    [
+        ("lora", {"use_dora": True}, r"lora_magnitude_vector.*expected float32 \[16\], found nothing"),
+        ("dora", {"use_dora": False}, r"lora_magnitude_vector.*expected nothing, found float32 \[16\]"),
+        ("ia3", {"target_modules": ["k", "v"], "feedforward_modules": []}, r"wo\.ia3_l.*expected nothing"),
+    ],
+    ids=["no magnitudes", "magnitudes", "scales"],
+)
+def test_a_variant_without_its_tensors_is_refused(kind, values, message, tiny_t5, tmp_path):
+    bare = logits(tiny_t5)
+    component = KINDS[kind](tiny_t5)
+    component.attach("a", seed=0)
+    component.write("a", tmp_path, {})
+    edit_json(tmp_path / CONFIG_FILE, **values)
+    sign(tmp_path)
+    with pytest.raises(ComponentError, match=message):
+        component.load("b", tmp_path)
+    assert torch.equal(logits(tiny_t5), bare)
+
+
+def test_variants_of_lora_live_on_one_base(build_tiny_t5, tmp_path):
+    component, seen = KINDS["lora"](build_tiny_t5()), {}
+    for kind in ("dora", "rslora"):
+        other = KINDS[kind](build_tiny_t5())
+        other.attach("a", seed=0)
+        disturb(other, "a")
+        other.write("a", tmp_path / kind, {})
+        other.activate("a")
+        seen[kind] = logits(other.model)
+        component.load(kind, tmp_path / kind)
+    for kind in ("dora", "rslora", "dora"):
+        component.activate(kind)
+        assert torch.equal(logits(component.model), seen[kind])
 
 
 def test_residents_may_differ_in_rank_and_targets(build_tiny_t5, tmp_path):

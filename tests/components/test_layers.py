@@ -5,7 +5,7 @@ from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
 from probing import MASK, PROMPTS, TARGETS, disturb, generate, layers, logits
 from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 
-from codestrata.components.layers import LayersConfig, build_layers, list_places, register_with_peft
+from codestrata.components.layers import LayersConfig, build_layers, list_places, register_layers
 from codestrata.errors import SettingsError
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.settings import LayersSettings
@@ -13,7 +13,7 @@ from codestrata.settings import LayersSettings
 
 @pytest.fixture(autouse=True)
 def _registered():
-    register_with_peft()
+    register_layers()
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_one_encoder_block_of_codet5_small_has_3146752_parameters():
 
 def test_registering_twice_changes_nothing():
     before = dict(PEFT_TYPE_TO_CONFIG_MAPPING)
-    register_with_peft()
+    register_layers()
     assert before == PEFT_TYPE_TO_CONFIG_MAPPING
     assert PEFT_TYPE_TO_CONFIG_MAPPING["LAYERS"] is LayersConfig
 

@@ -1,10 +1,12 @@
 import pytest
 import torch
+from probing import disturb
 from transformers import T5Config, T5ForConditionalGeneration
 
 from codestrata.components.lora import build_lora, build_lora_config
 from codestrata.errors import SettingsError
-from codestrata.settings import LoraSettings
+from codestrata.models.families import find_weight
+from codestrata.settings import LoraSettings, build_settings
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +60,54 @@ def test_a_second_lora_may_be_built_while_the_first_runs(tiny_t5):
     first.attach("a", seed=0)
     first.activate("a")
     assert build_lora_config(LoraSettings(), tiny_t5).target_modules == {"q", "k", "v", "o", "wi", "wo"}
+
+
+def build_one_update(model, **values):
+    """One matrix of the base, the tensors of its update by their last names, and the map that has both."""
+    component = build_lora(model, LoraSettings(rank=4, alpha=6.0, targets=("wi",), **values))
+    component.attach("a", seed=0)
+    disturb(component, "a")
+    weight = model.encoder.block[0].layer[1].DenseReluDense.wi.weight
+    factors = {
+        name.removesuffix(".weight").rpartition(".")[2]: own
+        for name, own in component.parameters("a").items()
+        if "encoder.block.0" in name
+    }
+    component.activate("a")
+    return weight, factors, model.encoder.block[0].layer[1].DenseReluDense.wi
+
+
+@pytest.mark.parametrize(("variant", "scale"), [("plain", 6 / 4), ("rslora", 6 / 4**0.5)])
+def test_an_update_counts_as_its_variant_says(variant, scale, tiny_t5):
+    weight, factors, wrapped = build_one_update(tiny_t5, variant=variant)
+    hidden = torch.randn(5, 16)
+    expected = hidden @ (weight + scale * factors["lora_B"] @ factors["lora_A"]).T
+    assert torch.allclose(wrapped(hidden), expected, atol=1e-5)
+    assert torch.allclose(hidden @ find_weight(wrapped).T, expected, atol=1e-5)
+
+
+def test_dora_learns_lengths_and_directions_of_rows(tiny_t5):
+    """W' = m (W + s B A) / ||W + s B A||, by rows of PyTorch's matrices (the paper's columns)."""
+    weight, factors, wrapped = build_one_update(tiny_t5, variant="dora")
+    direction = weight + 6 / 4 * factors["lora_B"] @ factors["lora_A"]
+    lengths = direction.pow(2).sum(dim=1).sqrt()
+    hidden = torch.randn(5, 16)
+    expected = hidden @ (factors["lora_magnitude_vector"] / lengths * direction.T)
+    assert torch.allclose(wrapped(hidden), expected, atol=1e-5)
+    assert torch.allclose(hidden @ find_weight(wrapped).T, expected, atol=1e-5)
+
+
+def test_doras_lengths_are_the_bases_at_birth(tiny_t5):
+    component = build_lora(tiny_t5, LoraSettings(variant="dora", targets=("wi",)))
+    component.attach("a", seed=0)
+    for name, own in component.parameters("a").items():
+        if name.endswith("lora_magnitude_vector"):
+            path = name.removeprefix("base_model.model.").removesuffix(".lora_magnitude_vector")
+            assert torch.equal(own, torch.linalg.norm(tiny_t5.get_submodule(path).weight, dim=1))
+
+
+def test_an_unknown_variant_is_refused():
+    tree = {"preset": "pocket", "tasks": [{"name": "python"}], "training": {"steps": 1}}
+    assert build_settings({**tree, "lora": {"variant": "dora"}}).lora.variant == "dora"
+    with pytest.raises(SettingsError, match=r"lora\.variant"):
+        build_settings({**tree, "lora": {"variant": "pissa"}})

@@ -363,20 +363,21 @@ def test_a_damaged_folder_is_refused_and_leaves_no_trace(kind, damage, tiny_t5, 
 
 def test_a_component_of_one_kind_makes_another_kind_leave(tiny_t5):
     bare = logits(tiny_t5)
-    one, two, three = KINDS["lora"](tiny_t5), KINDS["both-twice"](tiny_t5), KINDS["weights"](tiny_t5)
-    seen = {}
-    for component in (one, two, three):
+    components = [build(tiny_t5) for build in KINDS.values()]
+    fingerprint, seen = fingerprint_model(tiny_t5), {}
+    for component in components:  # each is attached while the one before it runs
         component.attach("same-name", seed=0)
         disturb(component, "same-name")
         component.activate("same-name")
         seen[component] = logits(tiny_t5)
-    assert (one.active, two.active, three.active) == (None, None, "same-name")
-    for component in (two, one, three, one):
+    assert [component.active for component in components] == [None] * (len(components) - 1) + ["same-name"]
+    for component in components + components[::-1] + components[::3]:
         component.activate("same-name")
         assert torch.equal(logits(tiny_t5), seen[component])
-    two.deactivate()
-    assert one.active is None
+    components[1].deactivate()
+    assert components[0].active is None
     assert torch.equal(logits(tiny_t5), bare)
+    assert fingerprint_model(tiny_t5) == fingerprint
 
 
 def test_a_fingerprint_given_is_taken(tiny_t5):

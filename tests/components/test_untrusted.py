@@ -27,7 +27,7 @@ from codestrata.components.residents import Residents
 from codestrata.errors import ComponentError
 from codestrata.models.fingerprints import fingerprint_model, fingerprint_tensors
 
-TESTED = ("lora", "both-twice", "weights")
+TESTED = ("lora", "both-twice", "weights", "own-top", "dora", "ia3", "hybrid-both")
 EXAMPLES = 60
 SLOW_EXAMPLES = 5_000  # of each of the two properties
 

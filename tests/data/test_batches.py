@@ -13,10 +13,12 @@ from codestrata.data.batches import (
     IGNORED,
     POOL_BATCHES,
     EncodedExample,
+    JoinedExamples,
     collate,
     cut_in_two,
     cut_step,
     encode_examples,
+    join_examples,
     measure_rows,
     pad_rows,
     plan_epoch,
@@ -388,6 +390,29 @@ def test_a_batch_of_views_is_that_of_lists(tmp_path):
         assert tensor.dtype == torch.int64
         tensor.fill_(7)  # a copy: what is kept cannot be changed
     assert list_ids(rows) == list_ids(plain)
+
+
+def test_tasks_joined_are_their_rows_one_after_another():
+    parts = [encode([("a", "b"), ("c d e", "f")], 5), encode([("g h", "i j")], 5)]
+    joined = join_examples(parts)
+    assert isinstance(joined, JoinedExamples)
+    single = [row for part in parts for row in part]
+    assert len(joined) == 3
+    assert list_ids(joined) == list_ids(single)
+    assert list_ids([joined[2], joined[-1], joined[-3]]) == list_ids([single[2], single[2], single[0]])
+    assert list_ids(joined[1:]) == list_ids(single[1:])
+    for outside in (3, -4):
+        with pytest.raises(IndexError):
+            joined[outside]
+    assert np.array_equal(measure_rows(joined), measure_rows(single))
+
+
+def test_joined_tasks_are_known_by_their_rows_and_order():
+    first, second = encode([("a", "b")], 5), encode([("c d", "e")], 5)
+    assert join_examples([first]) is first
+    prints = [join_examples(parts).fingerprint for parts in ([first, second], [second, first], [first])]
+    assert len(set(prints)) == 3
+    assert join_examples([encode([("a", "b")], 5), second]).fingerprint == prints[0]
 
 
 def test_rows_of_any_kind_are_padded():

@@ -18,14 +18,25 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from codestrata import training
 from codestrata.checkpoints import FACTS_FILE, TENSORS_FILE, Checkpoint, Checkpoints
+from codestrata.components.hybrid import build_hybrid
+from codestrata.components.ia3 import build_ia3
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
+from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.weights import WeightsComponent
 from codestrata.data.batches import EncodedExample
 from codestrata.engine import course
 from codestrata.engine.states import StateStore
 from codestrata.interrupts import Interrupted, Interrupts
-from codestrata.settings import CacheSettings, LayersSettings, LoraSettings, TrainingSettings
+from codestrata.settings import (
+    CacheSettings,
+    HybridSettings,
+    IA3Settings,
+    LayersSettings,
+    LoraSettings,
+    OwnLayersSettings,
+    TrainingSettings,
+)
 from codestrata.training import fit
 
 CPU = torch.device("cpu")
@@ -52,6 +63,12 @@ KINDS = {
     "both": lambda base: build_layers(base, LayersSettings(placement="both")),
     "interleaved": lambda base: build_layers(base, LayersSettings(placement="interleaved:1")),
     "weights": WeightsComponent,
+    "dora": lambda base: build_lora(
+        base, LoraSettings(variant="dora", rank=2, dropout=0.3, targets=("q", "wo"))
+    ),
+    "ia3": lambda base: build_ia3(base, IA3Settings()),
+    "own-layers": lambda base: OwnLayersComponent(base, OwnLayersSettings()),
+    "hybrid": lambda base: build_hybrid(base, HybridSettings(rank=2, dropout=0.3, targets=("q", "wo"))),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -199,7 +216,7 @@ def test_broken_off_after_some_steps(kind, train, expect, tmp_path):
     check_same(found, expect(kind))
 
 
-@pytest.mark.parametrize("kind", ["encoder-top", "decoder-top", "both"])
+@pytest.mark.parametrize("kind", ["encoder-top", "decoder-top", "both", "own-layers"])
 def test_broken_off_with_kept_states(kind, train, tmp_path):
     """The frozen part's states are computed once, by the first process; what it cost is in the log."""
     expected = train(kind, store=open_store(tmp_path / "one"), base_dropout=False)
@@ -407,7 +424,7 @@ def open_store(folder, **values):
     return StateStore(folder=folder / "cache", settings=CacheSettings(**values), base_fingerprint="base")
 
 
-@pytest.mark.parametrize("kind", ["encoder-top", "decoder-top"])
+@pytest.mark.parametrize("kind", ["encoder-top", "decoder-top", "own-layers"])
 def test_states_that_were_deleted_are_computed_again_to_the_same_bits(kind, train, tmp_path):
     store, values = open_store(tmp_path), {"base_dropout": False}
     expected = train(kind, store=store, **values)

@@ -8,15 +8,27 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
+from codestrata.components.hybrid import build_hybrid
+from codestrata.components.ia3 import build_ia3
 from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
+from codestrata.components.own_layers import OwnLayersComponent
+from codestrata.components.weights import WeightsComponent
 from codestrata.data.batches import pad_rows
 from codestrata.data.kata.problems import load_kata
 from codestrata.data.tokens import encode_texts
 from codestrata.engine import decoding
 from codestrata.engine.decoding import Decoding, decode_greedily
 from codestrata.models.loading import load_base
-from codestrata.settings import BaseSettings, LayersSettings, LoraSettings, TaskSettings
+from codestrata.settings import (
+    BaseSettings,
+    HybridSettings,
+    IA3Settings,
+    LayersSettings,
+    LoraSettings,
+    OwnLayersSettings,
+    TaskSettings,
+)
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 2, 3, 5, 8, 13, 21)
@@ -116,6 +128,14 @@ def test_answers_differ_and_end_at_different_times(build_talker):
 
 COMPONENTS = {
     "lora": lambda model: build_lora(model, LoraSettings(rank=2, alpha=4.0, dropout=0.5)),
+    "dora": lambda model: build_lora(model, LoraSettings(variant="dora", rank=2, alpha=4.0, dropout=0.5)),
+    "rslora": lambda model: build_lora(model, LoraSettings(variant="rslora", rank=2, alpha=4.0)),
+    "hybrid": lambda model: build_hybrid(
+        model, HybridSettings(rank=2, placement="both", blocks=2, init="scaled:1.5", dropout=0.5)
+    ),
+    "ia3": lambda model: build_ia3(model, IA3Settings()),
+    "own-layers": lambda model: OwnLayersComponent(model, OwnLayersSettings(placement="both")),
+    "weights": WeightsComponent,
     **{
         placement: (
             lambda model, placement=placement: build_layers(

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
@@ -100,7 +100,12 @@ def test_the_weight_of_a_linear_map():
 
 @pytest.mark.parametrize(
     ("values", "known"),
-    [({}, True), ({"use_dora": True}, False), ({"lora_bias": True, "bias": "none"}, False)],
+    [
+        ({}, True),
+        ({"use_dora": True}, True),
+        ({"use_rslora": True}, True),
+        ({"lora_bias": True, "bias": "none"}, False),
+    ],
 )
 def test_the_weight_of_a_linear_map_with_lora(values, known):
     torch.manual_seed(0)
@@ -118,4 +123,29 @@ def test_the_weight_of_a_linear_map_with_lora(values, known):
     with model.disable_adapter():
         assert find_weight(linear) is linear.base_layer.weight
     model.base_model.merge_adapter()
+    assert find_weight(linear) is None
+
+
+@pytest.mark.parametrize("names", [["0"], []], ids=["inputs", "outputs"])
+def test_the_weight_of_a_linear_map_with_scales(names):
+    torch.manual_seed(0)
+    config = IA3Config(target_modules=["0"], feedforward_modules=names, init_ia3_weights=False)
+    model = get_peft_model(nn.Sequential(nn.Linear(3, 4, bias=False)), config).eval()
+    linear = model.base_model.model[0]
+    hidden = torch.randn(5, 3)
+    assert torch.allclose(hidden @ find_weight(linear).T, linear(hidden), atol=1e-6)
+    with model.disable_adapter():
+        assert find_weight(linear) is linear.base_layer.weight
+    model.base_model.merge_adapter()
+    assert find_weight(linear) is None
+
+
+def test_dora_beside_another_adapter_is_left_to_calls():
+    torch.manual_seed(0)
+    values = {"r": 2, "target_modules": ["0"], "init_lora_weights": False}
+    model = get_peft_model(nn.Sequential(nn.Linear(3, 4, bias=False)), LoraConfig(use_dora=True, **values))
+    model.add_adapter("other", LoraConfig(**values))
+    linear = model.base_model.model[0]
+    assert find_weight(linear) is not None
+    model.base_model.set_adapter(["default", "other"])
     assert find_weight(linear) is None

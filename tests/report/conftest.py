@@ -108,6 +108,11 @@ class TreeMaker:
                 for split in COUNTS
             },
             "continual": {metric: make_continual(name) for metric in METRICS},
+            "intransigence": {
+                "reference": None,
+                "metrics": {metric: {task: make_gap() for task in TASKS} for metric in METRICS},
+            },
+            "expert_gap": {"reference": None, "metrics": {metric: make_gap() for metric in METRICS}},
             "seeds": [entry],
         }
 
@@ -144,6 +149,10 @@ def make_continual(name, *, per_seed=False):
         else:
             found[key]["seeds"] = 1
     return found
+
+
+def make_gap():
+    return make_entry(None, seeds=1, reason="the run holds no reference")
 
 
 def make_states():
@@ -316,7 +325,7 @@ def make_results():
     against = make_control_comparisons()
     packages = {"codestrata": "0.1.0", "torch": "2.13.0"}
     return {
-        "schema_version": 4,
+        "schema_version": 5,
         "sessions": 1,
         "run": "made-1",
         "settings": {"preset": "pocket", "seeds": [0], "base": {"weights": "trained"}},

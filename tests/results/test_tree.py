@@ -86,7 +86,7 @@ def make_walk(values, origins=None):
 
 def make_measured(*walks, tasks=TASKS, schedule="sequential"):
     """A whole run of one method, as far as its matrices need it."""
-    method = {"name": "lora", "component": "lora", "schedule": schedule}
+    method = {"name": "lora", "component": "lora", "schedule": schedule, "retention": None}
     return Measured(
         run="mine",
         settings=Settings(tasks=(TaskSettings(name="python"),)),
@@ -101,9 +101,9 @@ def make_measured(*walks, tasks=TASKS, schedule="sequential"):
     )
 
 
-def describe(cells, trainings=(), tasks=TASKS, *, isolated):
+def describe(cells, trainings=(), tasks=TASKS, *, schedule):
     walk = Walk(seed=0, trainings=tuple(map(describe_training, trainings)), cells=tuple(cells))
-    return describe_walk(walk, make_measured(walk, tasks=tasks), isolated=isolated)
+    return describe_walk(walk, make_measured(walk, tasks=tasks), schedule)
 
 
 def test_a_cell_counts_unfinished_answers_and_leaves_predictions_out():
@@ -164,7 +164,7 @@ def test_the_matrix_has_a_row_for_the_base_and_holes_where_nothing_was_measured(
 
 def test_a_sequential_walk_by_hand():
     cells = make_walk([[0.1, 0.2], [0.9, 0.3], [0.4, 0.8]])
-    walk = describe(cells, [make_training()], isolated=False)
+    walk = describe(cells, [make_training()], schedule="sequential")
     found = {name: entry["value"] for name, entry in walk["continual"]["pass@1"].items()}
     assert found == pytest.approx(
         {
@@ -183,7 +183,7 @@ def test_a_sequential_walk_by_hand():
 
 def test_an_isolated_walk_is_marked_structural():
     cells = make_walk([[0.1, 0.2], [0.9, 0.2], [0.9, 0.8]])
-    walk = describe(cells, isolated=True)
+    walk = describe(cells, schedule="isolated")
     entries = walk["continual"]["pass@1"]
     for name in ("forgetting", "backward_transfer", "forward_transfer"):
         assert entries[name] == {"value": 0.0, "reason": None, "structural": True}
@@ -193,11 +193,11 @@ def test_an_isolated_walk_is_marked_structural():
 
 def test_what_cannot_be_computed_is_none_with_a_reason_and_not_structural():
     cells = [make_cell(0, "python", 0.1), make_cell(1, "python", 0.8)]
-    entries = describe(cells, tasks=TASKS[:1], isolated=True)["continual"]["pass@1"]
+    entries = describe(cells, tasks=TASKS[:1], schedule="isolated")["continual"]["pass@1"]
     assert entries["forgetting"]["value"] is None
     assert "at least 2" in entries["forgetting"]["reason"]
     assert not entries["forgetting"]["structural"]
-    holes = describe(make_walk([[None] * 2] * 3), isolated=True)
+    holes = describe(make_walk([[None] * 2] * 3), schedule="isolated")
     for entry in holes["continual"]["pass@1"].values():
         assert entry["value"] is None
         assert "not measured" in entry["reason"]
@@ -245,7 +245,7 @@ def test_transfer_puts_own_and_foreign_scores_into_one_matrix():
     cells = make_walk([[0.1, 0.2], [0.9, 0.2], [0.9, 0.8]])
     foreign = (make_cell(1, "javascript", 0.3), make_cell(2, "python", 0.4))
     walk = Walk(seed=0, trainings=(), cells=tuple(cells), transfer=foreign)
-    found = describe_transfer(walk, ["python", "javascript"], ["pass@1"], isolated=True)
+    found = describe_transfer(walk, ["python", "javascript"], ["pass@1"], "isolated")
     assert found["X"] == {"pass@1": [[0.1, 0.2], [0.9, 0.3], [0.4, 0.8]]}
     assert len(found["cells"]) == 2
 

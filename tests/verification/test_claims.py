@@ -8,6 +8,8 @@ from codestrata.files import write_text
 from codestrata.methods import METHODS
 from codestrata.verification.claims import CellClaim, Owner, find_owner, read_claims
 
+TASKS = ("early", "late")
+
 
 def build_cell(**values):
     cell = {"row": 2, "trained_through": "late", "task": "early", "split": "test", "origin": "rechecked"}
@@ -71,9 +73,13 @@ def test_answers_that_are_not_there_are_named(run):
 
 def test_the_schedule_says_whose_component_answers():
     lora, finetune = METHODS["lora"], METHODS["finetune"]
-    assert find_owner(lora, 0, build_cell()) == Owner("lora", 0, "early")
-    assert find_owner(finetune, 0, build_cell()) == Owner("finetune", 0, "late")
-    assert find_owner(lora, 0, build_cell(), is_transfer=True) == Owner("lora", 0, "late")
-    assert find_owner(lora, 0, build_cell(row=0, trained_through=None)) is None
-    assert find_owner(lora, 0, build_cell(origin="structural")) is None
-    assert find_owner(METHODS["base"], 0, build_cell()) is None
+    assert find_owner(lora, 0, build_cell(), TASKS) == Owner("lora", 0, "early")
+    assert find_owner(finetune, 0, build_cell(), TASKS) == Owner("finetune", 0, "late")
+    assert find_owner(lora, 0, build_cell(), TASKS, is_transfer=True) == Owner("lora", 0, "late")
+    assert find_owner(lora, 0, build_cell(row=0, trained_through=None), TASKS) is None
+    assert find_owner(lora, 0, build_cell(origin="structural"), TASKS) is None
+    future = build_cell(row=1, trained_through="early", task="late")
+    for name in ("warm", "finetune", "joint"):  # the next component will begin as the newest, or there is one
+        assert find_owner(METHODS[name], 0, future, TASKS) == Owner(name, 0, "early")
+    assert find_owner(METHODS["warm"], 0, build_cell(), TASKS) == Owner("warm", 0, "early")
+    assert find_owner(METHODS["base"], 0, build_cell(), TASKS) is None

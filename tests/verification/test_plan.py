@@ -83,6 +83,14 @@ def test_only_what_the_schedule_allows_can_have_come_about(canary_run):
     assert lora[2, "early"] == ("rechecked", "taken-over")
     assert lora[3, "early"] == ("rechecked", "taken-over", "canary")
     assert list_origins(case, METHODS["finetune"], cells[1, "late"]) == ("decoded", "taken-over")
+    assert list_origins(case, METHODS["joint"], cells[1, "late"]) == ("decoded", "taken-over")
+    warm = {place: list_origins(case, METHODS["warm"], cell) for place, cell in cells.items()}
+    assert warm[1, "late"] == ("decoded", "taken-over")  # by the component that its own will begin as
+    assert {place: found for place, found in warm.items() if found != lora[place]}.keys() == {
+        (1, "late"),
+        (1, "last"),
+        (2, "last"),
+    }
     assert list_origins(case, METHODS["base"], cells[1, "early"]) == ("structural",)
 
 
