@@ -41,7 +41,7 @@ MAY_WRITE = {
     "codestrata.data.tokens": "a cache outside the run, of arrays that are mapped into memory",
     "codestrata.engine.memory": "resets a counter of the kernel's in /proc",
     "codestrata.pretraining": "transformers writes the checkpoint that is shipped",
-    "codestrata.exporting.exports": "transformers writes the checkpoint, into a folder that is moved when whole",
+    "codestrata.exporting.exports": "transformers writes the checkpoint; the folder is moved when whole",
     "codestrata.languages.containment": "what attacks find is thrown away",
     "codestrata.languages.sandbox": "what programs write is thrown away",
     "codestrata.languages.runners.python": "runs without the package; what programs write is thrown away",
