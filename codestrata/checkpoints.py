@@ -220,8 +220,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(tensors=load_file(tensors_path), facts=stated["facts"])
     except StorageError as error:
         raise DataError(f"cannot be read: {error.reason}", path=tensors_path) from error
-    except SafetensorError as error:
-        raise DataError(f"not safetensors: {error}", path=tensors_path) from error
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"not safetensors, or not to be read: {error}", path=tensors_path) from error
 
 
 def render(stated: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@
     ├── ComponentError     a component that does not fit its base, or is damaged
     │   └── IsolationError the frozen base changed: the run's numbers cannot be trusted
     ├── MatrixError        a continual-learning metric asked of a matrix that lacks the entries
-    ├── TrainingError      training cannot go on (no data, loss is not finite)
+    ├── TrainingError      training cannot start or cannot go on (no data, an example that does not fit)
+    │   └── DivergenceError a loss or gradient that is no finite number: the same steps would come to it again
     ├── ExecutionError     programs could not be executed at all (no runtime for the language)
     ├── RunError           a run directory that is missing, taken, in use or unfinished
     └── StorageError       a file that the disk, or its rights, do not let us write or read
@@ -62,6 +63,10 @@ class MatrixError(CodestrataError):
 
 class TrainingError(CodestrataError):
     """Training cannot start or cannot go on."""
+
+
+class DivergenceError(TrainingError):
+    """The loss or its gradient is no finite number any more."""
 
 
 class ExecutionError(CodestrataError):

@@ -37,14 +37,21 @@ class Interrupts:
     def postponed(self) -> Iterator[None]:
         """Inside, a first signal only waits, and a second one raises at once; the first raises on leaving.
 
-        Where such blocks are nested, leaving the outermost raises. An error on its way out is then only the
-        context of the interrupt: who goes on later meets the error again, but a signal comes once.
+        Where such blocks are nested, leaving the outermost raises. An error on its way out is then a note on
+        the interrupt: who goes on later meets the error again, but a signal comes once.
 
         Raises: Interrupted: a signal came inside.
         """
         self._postponements += 1
         try:
             yield
+        except Exception as error:
+            if self._postponements == 1 and self.pending is not None:
+                interrupt = Interrupted(self.pending)
+                interrupt.add_note(str(error))
+                self.pending = None
+                raise interrupt from error
+            raise
         finally:
             self._postponements -= 1
             if self._postponements == 0:

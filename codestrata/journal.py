@@ -7,18 +7,28 @@ interrupted works with the same values as one that was not.
 What this does not do: know what the units are, or outlive the run (``store`` removes it once all is done).
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from codestrata.errors import StorageError
-from codestrata.files import hash_text, write_text
+from codestrata.errors import DataError, RunError
+from codestrata.files import hash_text, read_document, write_text
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a unit's file says."""
+
+    value: Any
+    seconds: dict[str, float]
 
 
 class Journal:
@@ -55,7 +65,13 @@ class Journal:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def recall(
-        self, unit: str, kind: Any, work: Callable[[], T], *, serves: Callable[[T], bool] | None = None
+        self,
+        unit: str,
+        kind: Any,
+        work: Callable[[], T],
+        *,
+        serves: Callable[[T], bool] | None = None,
+        vital: bool = False,
     ) -> T:
         """The value of a unit: as it was found, or worked out now and kept.
 
@@ -64,11 +80,18 @@ class Journal:
             kind: the value's type, such as ``tuple[Prediction, ...]``.
             work: works it out.
             serves: whether a value that was found can be used here; else the work is done again.
+            vital: whether nothing may be built on the other units without this one.
+
+        Raises: RunError: a vital unit is damaged, or gone though there are others.
         """
         if self._folder is None:
             return work()
         path = self._folder / f"{unit}.json"
         found = self._find(path, kind)
+        if found is None and vital and (path.exists() or self._has_others()):
+            raise RunError(
+                f"{path} is damaged or gone: nothing else says what the run began with. Begin a new run."
+            )
         if found is not None and (serves is None or serves(found[0])):
             value, seconds = found
             for phase, spent in seconds.items():
@@ -88,26 +111,28 @@ class Journal:
 
     def _find(self, path: Path, kind: Any) -> tuple[Any, Mapping[str, float]] | None:
         """The value in a file and what it took; ``None`` where there is none, or it is damaged."""
-        try:
-            digest, _, text = path.read_text(encoding="utf-8", errors="replace").partition("\n")
-        except FileNotFoundError:
+        if not os.path.lexists(path):
             return None
-        except OSError as error:
-            raise StorageError(path, "read", error) from error
-        text = text.removesuffix("\n")
-        if hash_text(text) == digest:
-            with suppress(msgspec.ValidationError):  # of another version's making
+        with suppress(DataError, msgspec.DecodeError):  # not text, no JSON, or not of this kind
+            digest, _, text = read_document(path).partition("\n")
+            text = text.removesuffix("\n")
+            if hash_text(text) == digest:
                 return decode(text, kind)
         self._say(f"{path} is damaged: its work is done again")
         return None
 
+    def _has_others(self) -> bool:
+        """Whether there are units of work: what a run begins with lies beside their folders."""
+        assert self._folder is not None
+        return self._folder.is_dir() and any(entry.is_dir() for entry in self._folder.iterdir())
+
 
 def encode(value: Any, seconds: Mapping[str, float]) -> str:
     """A unit's value and wall time as one line of JSON."""
-    return msgspec.json.encode({"value": value, "seconds": seconds}).decode("utf-8")
+    return msgspec.json.encode(Unit(value, dict(seconds))).decode("utf-8")
 
 
 def decode(text: str, kind: Any) -> tuple[Any, Mapping[str, float]]:
     """What ``encode`` was given; the value is of ``kind``."""
-    found = msgspec.json.decode(text)
-    return msgspec.convert(found["value"], kind), found["seconds"]
+    found = msgspec.json.decode(text, type=Unit)
+    return msgspec.convert(found.value, kind), found.seconds

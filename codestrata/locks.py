@@ -33,6 +33,8 @@ UNSUPPORTED = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errn
 HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 PATIENCE_SECONDS = 0.3
 """For how long a lock that is held is asked for again: ``is_locked`` holds one for an instant."""
+TAKEOVER_SECONDS = 20.0
+"""How long a dead process's lock is contended for, before a person has to look."""
 PAUSE_SECONDS = 0.01
 OWNER_BYTES = 4096
 NOT_FOLLOWED = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -196,7 +198,10 @@ def lock_by_name(path: Path, what: str) -> Callable[[], None]:
             os.write(descriptor, encode_owner(mine))
         finally:
             os.close(descriptor)
+        deadline = time.monotonic() + TAKEOVER_SECONDS
         while not place(draft, path):
+            if time.monotonic() > deadline:
+                raise RunError(f"{what} cannot be taken over: remove {path} and {name_guard(path)}.")
             found = read_owner(path)
             if found is not None and is_alive(found):
                 remedy = f" If there is no such process any more, remove {path}."
@@ -222,7 +227,7 @@ def clear_dead(draft: Path, path: Path, what: str) -> None:
 
     Raises: RunError: one died while it did that.
     """
-    guard = path.with_name(f"{path.name}.takeover")
+    guard = name_guard(path)
     if not place(draft, guard):
         other = read_owner(guard)
         if other is not None and not is_alive(other):
@@ -234,6 +239,11 @@ def clear_dead(draft: Path, path: Path, what: str) -> None:
             os.unlink(path)
     finally:
         os.unlink(guard)
+
+
+def name_guard(path: Path) -> Path:
+    """What whoever removes a dead lock holds meanwhile."""
+    return path.with_name(f"{path.name}.takeover")
 
 
 def is_dead(path: Path) -> bool:

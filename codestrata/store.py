@@ -334,6 +334,8 @@ def describe_taken(run: RunDirectory) -> str:
     if run.is_done:
         show = write_command("show", run)
         return f"{there} It is complete: look at it with '{show}', or choose another --name."
+    if run.settings_file.is_file() and run.is_held:
+        return f"{there} A process works on it: choose another --name."
     if run.settings_file.is_file():
         resume = write_resume_command(run)
         return f"{there} It did not come to its end: go on with '{resume}', or choose another --name."

@@ -38,7 +38,7 @@ from codestrata.engine.memory import MemoryGauge
 from codestrata.engine.precision import DTYPES, Chosen, compute_in
 from codestrata.engine.prefixes import build_inputs
 from codestrata.engine.states import StateStore, StateUse
-from codestrata.errors import TrainingError
+from codestrata.errors import DivergenceError, TrainingError
 from codestrata.progress import Progress, Silence
 from codestrata.settings import TrainingSettings
 
@@ -317,7 +317,7 @@ def differentiate_next(
     for what, value in (("loss", step.loss), ("norm of the gradient", norm)):
         if not math.isfinite(value):
             identifiers = [bench.rows[number].identifier for number in numbers]
-            raise TrainingError(
+            raise DivergenceError(
                 describe_failure(what, value, len(course.done) + 1, identifiers) + describe_kept(checkpoints)
             )
     return step
@@ -433,7 +433,8 @@ def describe_failure(what: str, value: float, step: int, identifiers: Sequence[s
     """Where a training came to a number that it cannot go on from, and what to do."""
     return (
         f"The {what} is {value} at step {step}, on examples {', '.join(identifiers)}. "
-        "Lower the learning rate (--set training.learning_rate=...) or look at these examples."
+        "Begin a new run with a lower learning rate (--set training.learning_rate=...), or look at these "
+        "examples."
     )
 
 

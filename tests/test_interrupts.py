@@ -297,3 +297,18 @@ def test_a_process_that_is_told_twice_ends_within_its_step():
         process.send_signal(signal.SIGTERM)
         assert process.stdout.read() == "interrupted\n"
     assert process.returncode == 143
+
+
+def test_an_error_that_a_signal_overtakes_is_a_note_on_it():
+    interrupts = Interrupts()
+
+    def fail():
+        with interrupts.postponed():
+            interrupts.receive(signal.SIGTERM)
+            raise OSError("No space left on device")
+
+    with pytest.raises(Interrupted) as caught:
+        fail()
+    assert caught.value.signal == signal.SIGTERM
+    assert caught.value.__notes__ == ["No space left on device"]
+    assert isinstance(caught.value.__cause__, OSError)

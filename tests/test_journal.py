@@ -1,8 +1,11 @@
 """Units of work that are done once: what comes back, what does not, and what it took."""
 
+import os
+
 import pytest
 
-from codestrata.files import write_text
+from codestrata.errors import RunError
+from codestrata.files import hash_text, write_text
 from codestrata.journal import Journal
 from codestrata.records import Cell, Prediction, Score, Training
 
@@ -166,5 +169,38 @@ def test_a_unit_of_another_kind_is_damaged_too(build, tmp_path, said):
 def test_a_unit_that_is_not_text_is_damaged(build, tmp_path, said):
     write_text(tmp_path / "journal/unit.json", "")
     (tmp_path / "journal/unit.json").write_bytes(b"\xff\xfe\x00")
+    assert build().recall("unit", int, lambda: 3) == 3
+    assert said
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove"])
+def test_nothing_is_built_on_units_without_what_the_run_began_with(build, tmp_path, harm):
+    build().recall("inputs", dict[str, str], lambda: {"base": "a"}, vital=True)
+    build().recall("answers/base", int, lambda: 1)
+    path = tmp_path / "journal/inputs.json"
+    if harm == "flip":
+        path.write_bytes(path.read_bytes().replace(b'"a"', b'"b"'))
+    else:
+        path.unlink()
+    with pytest.raises(RunError, match=r"inputs\.json is damaged or gone: .* Begin a new run"):
+        build().recall("inputs", dict[str, str], lambda: {"base": "b"}, vital=True)
+
+
+def test_a_vital_unit_that_died_before_any_other_is_made_again(build, tmp_path):
+    (tmp_path / "journal").mkdir()
+    assert build().recall("inputs", dict[str, str], lambda: {"base": "a"}, vital=True) == {"base": "a"}
+
+
+def test_a_pipe_in_a_units_place_does_not_block(build, tmp_path, said):
+    (tmp_path / "journal").mkdir()
+    os.mkfifo(tmp_path / "journal/unit.json")
+    assert build().recall("unit", int, lambda: 3) == 3
+    assert build().recall("unit", int, pytest.fail) == 3
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("text", ["no JSON", "[1, 2]", '{"value": 1}', '{"value": "x", "seconds": {}}', "{"])
+def test_a_unit_with_a_right_hash_and_wrong_content_is_damaged(build, tmp_path, said, text):
+    write_text(tmp_path / "journal/unit.json", f"{hash_text(text)}\n{text}\n")
     assert build().recall("unit", int, lambda: 3) == 3
     assert said

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from codestrata.cli.display import LiveProgress, console, render
-from codestrata.errors import IsolationError, MatrixError, RunError, SettingsError
+from codestrata.errors import DivergenceError, IsolationError, MatrixError, RunError, SettingsError
 from codestrata.interrupts import catch_signals
 from codestrata.report.tables import Table, list_summary_tables
 from codestrata.settings import Settings, apply_assignment, build_settings, merge, read_toml, to_tree
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from codestrata.planning import Plan
 
 DEFAULT_PRESET = "pocket"
-SENSELESS = (SettingsError, RunError, IsolationError, MatrixError)
+SENSELESS = (SettingsError, RunError, DivergenceError, IsolationError, MatrixError)
 """Errors after which a run would only end in the same way again."""
 
 RunsOption = Annotated[Path, typer.Option("--runs", help="Directory that holds the runs.")]

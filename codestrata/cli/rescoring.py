@@ -28,6 +28,10 @@ def score(
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; exit 1 if anything differs from what is stored.")
     ] = False,
+    allow_unconfined: Annotated[
+        bool,
+        typer.Option("--allow-unconfined", help="Run its programs although nothing here would confine them."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
@@ -37,7 +41,7 @@ def score(
 
     directory = open_run(runs, run)
     with LiveProgress(console(), quiet=quiet) as progress:
-        rescored = rescore_run(directory, progress)
+        rescored = rescore_run(directory, progress, allow_unconfined=allow_unconfined)
     show_changes(rescored, as_json=as_json)
     if not check:
         store_rescored(directory, rescored)

@@ -35,6 +35,8 @@ from codestrata.settings import CacheSettings
 FORMAT = 1
 CHUNK_TOKENS = 8192
 """Tokens of a chunk, padding included."""
+SECONDS_BETWEEN_LISTS = 30.0
+"""A process that is killed loses no more of the states than it computed in this time."""
 RESERVE_MIB = 1024
 """Disk that is left free."""
 STATES_FILE, CHUNKS_FILE = "states.bin", "chunks.json"
@@ -220,8 +222,10 @@ class KeptStates:
         self.seconds += time.perf_counter() - started
 
     def _compute(self, missing: Sequence[int], progress: Progress, label: str) -> None:
-        if missing:
-            progress.start(label, len(missing))
+        if not missing:
+            return
+        progress.start(label, len(missing))
+        listed_at = time.monotonic()
         try:
             for done, chunk in enumerate(missing, start=1):
                 content = self._compute_chunk(chunk)
@@ -230,11 +234,17 @@ class KeptStates:
                 self.filled[chunk] = zlib.crc32(content)
                 self.verified.add(chunk)
                 progress.advance(done)
+                if time.monotonic() - listed_at > SECONDS_BETWEEN_LISTS:
+                    self._list_chunks()
+                    listed_at = time.monotonic()
         finally:  # what was computed before an interrupt is there for the next time
-            if missing:
-                os.fsync(self.file.fileno())
-                listed = {str(chunk): crc for chunk, crc in sorted(self.filled.items())}
-                write_json(self.folder / CHUNKS_FILE, listed)
+            self._list_chunks()
+
+    def _list_chunks(self) -> None:
+        """Make what is stored so far durable, then say that it is there."""
+        os.fsync(self.file.fileno())
+        listed = {str(chunk): crc for chunk, crc in sorted(self.filled.items())}
+        write_json(self.folder / CHUNKS_FILE, listed)
 
     def _compute_chunk(self, chunk: int) -> bytes:
         members = self.layout.chunks[chunk]

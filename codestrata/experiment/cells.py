@@ -12,7 +12,7 @@ from typing import Any
 from codestrata.contracts import Component
 from codestrata.errors import DataError
 from codestrata.evaluation import predict, shift_report
-from codestrata.files import read_jsonl, write_jsonl
+from codestrata.files import hash_json, read_jsonl, write_jsonl
 from codestrata.lab import Lab, list_splits
 from codestrata.metrics.catalogue import score
 from codestrata.records import Cell, Example, Origin, Prediction, Score, SplitName, Task
@@ -20,6 +20,8 @@ from codestrata.settings import DecodingSettings
 
 PORTION = 512
 """Examples that are decoded before their answers are kept."""
+SEED_STRIDE = 1_000_003
+"""Between the seeds of portions, an example: samples count their seeds on from their portion's."""
 PREDICTIONS_FILE = "predictions.jsonl"
 SCORES_FILE = "scores.jsonl"
 
@@ -73,7 +75,7 @@ def decode_task(
             lab,
             part,
             settings,
-            f"{unit}/{split}",
+            f"{unit}/{split}/{fingerprint or 'base'}",
             apart=apart if split == "test" else (),
             compared=component if asks_base else None,
             done=sum(len(cell.predictions) for cell in cells),
@@ -114,9 +116,10 @@ def answer_examples(
 ) -> tuple[Prediction, ...]:
     """Predictions in the examples' order; those at positions ``apart`` are decoded first, by themselves.
 
-    The rest is decoded portion after portion, so that a crash costs no more than the portion under way.
-    ``unit`` is what the journal calls this split's answers. ``done`` is the number of predictions that the
-    watcher was told of before.
+    The rest is decoded portion after portion, so that a crash costs no more than the portion under way; where
+    decoding samples, each portion draws from another seed. ``unit`` is what the journal calls the answers: it
+    names the split and the bytes of the component. ``done`` is the number of predictions that the watcher was
+    told of before.
     """
     rest = [place for place in range(len(examples)) if place not in set(apart)]
     answers: dict[int, tuple[Prediction, ...]] = {}
@@ -127,7 +130,7 @@ def answer_examples(
                 return predict(
                     lab.base,
                     [examples[place] for place in company],
-                    settings,
+                    replace(settings, seed=settings.seed + SEED_STRIDE * len(answers)),
                     max_prompt_tokens=lab.settings.training.max_prompt_tokens,
                     compared=compared,
                     report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
@@ -159,13 +162,17 @@ def equal_answers(first: Sequence[Prediction], second: Sequence[Prediction]) -> 
 
 
 def score_task(lab: Lab, predictions: Sequence[Prediction], task: Task, unit: str) -> tuple[Score, ...]:
-    """Every metric over the predictions of a task, on the run's clock; ``unit`` is the journal's name."""
+    """Every metric over the predictions of a task, on the run's clock.
+
+    ``unit`` is what the journal calls the place; with the hash of the predictions it names the scores.
+    """
 
     def judge() -> tuple[Score, ...]:
         with lab.journal.clock("scoring"):
             return score(predictions, task.language, lab.settings.execution, lab.settings.measurement)
 
-    return lab.journal.recall(f"scores/{unit}", tuple[Score, ...], judge)
+    digest = hash_json([asdict(prediction) for prediction in predictions])
+    return lab.journal.recall(f"scores/{unit}/{digest}", tuple[Score, ...], judge)
 
 
 def take_over(cell: Cell, row: int, through: str, origin: Origin) -> Cell:

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from codestrata.errors import RunError
+from codestrata.errors import RunError, SettingsError
 from codestrata.experiment.canaries import (
     keep_canaries,
     mark_canary,
@@ -17,12 +17,14 @@ from codestrata.experiment.canaries import (
     narrow_cell,
 )
 from codestrata.experiment.cells import (
+    PREDICTIONS_FILE,
     equal_answers,
     group_by_folder,
     read_predictions,
     write_scores,
 )
 from codestrata.experiment.walk import describe_execution
+from codestrata.languages.isolation import find_unconfined
 from codestrata.metrics.catalogue import list_metrics, score
 from codestrata.progress import Progress, Silence
 from codestrata.records import Cell, Prediction, Score
@@ -56,15 +58,21 @@ class Rescored:
     changes: tuple[Change, ...]
 
 
-def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored:
+def rescore_run(
+    run: RunDirectory, progress: Progress | None = None, *, allow_unconfined: bool = False
+) -> Rescored:
     """Every score, interval and verdict of a finished run, computed from its predictions; nothing is written.
 
     Raises:
         RunError: the run is not complete, or another version of codestrata wrote its results.
+        SettingsError: its programs would run with nothing to confine them, as the run's settings consent to,
+            and ``allow_unconfined`` is not given: the run may be another person's.
         DataError: predictions are missing or damaged; with file and line.
     """
     stored = run.read_results()
     check_version(stored)
+    if not allow_unconfined:
+        check_consent(stored)
     reader = CellReader(run.path, stored, progress or Silence())
     measured = build_measured(run, stored, reader)
     results = {
@@ -80,6 +88,18 @@ def rescore_run(run: RunDirectory, progress: Progress | None = None) -> Rescored
         compared=len(pairs),
         changes=tuple(change for change in pairs if differs(change.stored, change.computed)),
     )
+
+
+def check_consent(stored: Mapping[str, Any]) -> None:
+    """Refuse to take the consent in a run's own settings for the user's. Raises SettingsError: as it says."""
+    settings = build_settings(stored["settings"]).execution
+    languages = [task["language"] for task in stored["tasks"]]
+    language = find_unconfined(languages, settings.isolation, settings.allow_unconfined)
+    if language is not None:
+        raise SettingsError(
+            f"Nothing would confine the {language} programs in this run's predictions here, and only the "
+            "run's own settings consent to that: look at them, then consent yourself with --allow-unconfined."
+        )
 
 
 def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
@@ -129,8 +149,8 @@ class CellReader:
         """The cell that results describe, with its predictions and their scores."""
         folder, task, split = described["folder"], described["task"], described["split"]
         if folder not in self._files:
-            place = RunDirectory(self._root).inside(self._root / folder)
-            self._files[folder] = read_predictions(place)
+            file = RunDirectory(self._root).inside(self._root / folder / PREDICTIONS_FILE)
+            self._files[folder] = read_predictions(file.parent)
         predictions = self._files[folder].get((task, split))
         if not predictions:
             raise RunError(f"{self._root / folder} holds no predictions of {task}, split {split}.")

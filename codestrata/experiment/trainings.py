@@ -5,6 +5,7 @@ A training that the journal knows is not done again: its component is loaded fro
 What this does not do: decode, or decide which tasks come when (``walk`` does).
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -53,7 +54,8 @@ def train_task(
         Training,
         partial(carry_out, lab, run, method, component, task, seed, folder, checkpoints),
         serves=lambda training: (
-            has_memory(lab, run, method, task, seed) and load_trained(lab, component, name, folder, training)
+            has_memory(lab, run, method, task, seed)
+            and load_trained(lab, run, component, name, folder, training)
         ),
     )
     checkpoints.remove()
@@ -88,11 +90,15 @@ def name_memory_folder(run: RunDirectory, method: Method, task: Task, seed: int)
     return run.journal_folder / "retention" / method.name / f"seed-{seed}" / task.name
 
 
-def load_trained(lab: Lab, component: Component, name: str, folder: Path, training: Training) -> bool:
+def load_trained(
+    lab: Lab, run: RunDirectory, component: Component, name: str, folder: Path, training: Training
+) -> bool:
     """Whether the component of an earlier training could be made resident again, in its own bytes.
 
     Where it could not, a shared component is still what the training before left.
     """
+    if run.path / training.folder != folder:
+        return False  # the record of another training
     trial = next(free for number in count() if (free := f"stored-{number}") not in component.names)
     try:
         component.load(trial, folder)
@@ -130,6 +136,7 @@ def carry_out(
     before = fingerprint_model(lab.base.model)
     learning_rate = choose_learning_rate(method, lab.settings)
     retention = recall_earlier(lab, run, method, task, seed)
+    started = time.perf_counter()
     log = fit(
         component,
         name,
@@ -146,9 +153,11 @@ def carry_out(
         label=f"{label_walk(lab, method, seed)}: train {task.name}",
     )
     lab.journal.add("training", log.seconds)
+    lab.journal.recalled_seconds += max(0.0, log.seconds - (time.perf_counter() - started))
     component.deactivate()
     after = fingerprint_model(lab.base.model)
     if not before == after == lab.base.fingerprint:
+        checkpoints.remove()  # resumed from its end, the training would look as if nothing had happened
         raise IsolationError(
             f"The frozen base changed: its fingerprint was {lab.base.fingerprint} as loaded, {before} before "
             f"{method.name!r} was trained on {task.name!r}, and {after} afterwards. The run's numbers cannot "
@@ -295,7 +304,7 @@ def write_row(
         for cell in cells
         if cell.task == task.name
     ]
-    component.write(name, run.path / training.folder, about)
+    component.write(name, run.task_folder(method.name, training.seed, task.name), about)
     founding = run.founding_folder(method.component, task.name)
     if founding is not None and training.seed == lab.settings.seeds[0] and method.schedule == "isolated":
         component.write(name, founding, about)

@@ -161,7 +161,7 @@ def compare_with_beginning(journal: Journal, run: RunDirectory, unit: str, now: 
 
     Raises: RunError: naming the first that differs, with both values.
     """
-    began: dict[str, str] = journal.recall(unit, dict[str, str], lambda: dict(now))
+    began: dict[str, str] = journal.recall(unit, dict[str, str], lambda: dict(now), vital=True)
     for subject in [*began, *now]:
         if began.get(subject) != now.get(subject):
             raise RunError(

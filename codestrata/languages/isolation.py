@@ -4,6 +4,7 @@ What this does not do: fall back on a weaker rung than the one that was asked fo
 consent.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from codestrata.errors import ExecutionError
@@ -21,6 +22,18 @@ from codestrata.languages.runtimes import describe_runtime
 AUTO = "auto"
 CONFINING = ("bubblewrap", "landlock", "deno")
 CONSENT = "it confines nothing; consent with execution.allow_unconfined=true"
+
+
+def find_unconfined(languages: Iterable[str], isolation: str, allow_unconfined: bool) -> str | None:
+    """The first language whose programs would run with the user's rights here, as these settings consent to.
+
+    Raises: ExecutionError: there is no such rung.
+    """
+    if allow_unconfined:
+        for language in languages:
+            if choose_isolation(language, isolation, allow_unconfined=True).rung == "limits":
+                return language
+    return None
 
 
 def choose_isolation(language: str, isolation: str = AUTO, allow_unconfined: bool = False) -> Isolation:

@@ -17,11 +17,9 @@ from codestrata.experiment.rescoring import Change, is_lost_score, rescore_run
 from codestrata.interrupts import Interrupts
 from codestrata.journal import Journal
 from codestrata.lab import Lab
-from codestrata.languages.isolation import choose_isolation
 from codestrata.models.loading import Base, choose_device
 from codestrata.progress import Progress, Silence
 from codestrata.records import Task
-from codestrata.settings import build_settings
 from codestrata.store import RunDirectory
 from codestrata.verification.certificate import (
     Certificate,
@@ -31,7 +29,7 @@ from codestrata.verification.certificate import (
     issue_certificate,
 )
 from codestrata.verification.checks import Check, describe_check
-from codestrata.verification.claims import Case, Claims, Owner, read_claims
+from codestrata.verification.claims import Case, Owner, read_claims
 from codestrata.verification.inputs import (
     build_case,
     check_base,
@@ -110,7 +108,7 @@ def verify_case(
     base_check, base = check_base(case, progress)
     data_check, tasks = check_data(case, progress)
     components_check, components = check_components(case, progress)
-    metrics = check_metrics(case.run, case.claims, progress, allow_unconfined=allow_unconfined)
+    metrics = check_metrics(case.run, progress, allow_unconfined=allow_unconfined)
     checks = [plan, base_check, data_check, components_check, metrics]
     decoded: Mapping[Owner, str | None] = {}
     if decode:
@@ -126,9 +124,7 @@ def verify_case(
     return [*checks, check_isolation(certificate)], certificate
 
 
-def check_metrics(
-    run: RunDirectory, claims: Claims, progress: Progress, *, allow_unconfined: bool = False
-) -> Check:
+def check_metrics(run: RunDirectory, progress: Progress, *, allow_unconfined: bool = False) -> Check:
     """Every score, interval and verdict of the results against what follows from the stored predictions."""
     nothing = Check(
         subject="metrics",
@@ -136,10 +132,7 @@ def check_metrics(
         count=0,
     )
     try:
-        refusal = None if allow_unconfined else find_unconfined(claims)
-        if refusal is not None:
-            return replace(nothing, unchecked=(refusal,))
-        rescored = rescore_run(run, progress)
+        rescored = rescore_run(run, progress, allow_unconfined=allow_unconfined)
     except (ExecutionError, SettingsError) as error:
         return replace(nothing, unchecked=(str(error),))
     except (DataError, RunError) as error:
@@ -189,23 +182,6 @@ def is_score(change: Change) -> bool:
 def describe_change(change: Change) -> str:
     """An entry of the results that came out different, with both values."""
     return f"{change.pointer}: stored {shorten(change.stored)}, computed {shorten(change.computed)}"
-
-
-def find_unconfined(claims: Claims) -> str | None:
-    """Why scoring would run programs from the run with the user's rights, if it would.
-
-    Raises: SettingsError, ExecutionError: the settings in the results cannot be used.
-    """
-    settings = build_settings(claims.settings).execution
-    if not settings.allow_unconfined:
-        return None
-    for language in dict.fromkeys(task.language for task in claims.tasks):
-        if choose_isolation(language, settings.isolation, allow_unconfined=True).rung == "limits":
-            return (
-                f"nothing would confine the {language} programs in its predictions here, and the run's own "
-                "settings consent to that: look at them, then consent yourself with --allow-unconfined"
-            )
-    return None
 
 
 def decode_again(

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from codestrata import journal as journals
+from codestrata.checkpoints import Checkpoints
 from codestrata.environment import describe_environment as describe
-from codestrata.errors import RunError, TrainingError
-from codestrata.experiment import trainings, walk
+from codestrata.errors import IsolationError, RunError, TrainingError
+from codestrata.experiment import cells, trainings, walk
 from codestrata.experiment.walk import resume_experiment, run_experiment
+from codestrata.files import read_json
 from codestrata.settings import build_settings
 from codestrata.store import RunDirectory, open_run
 
@@ -224,3 +226,79 @@ def test_a_failed_training_names_the_run_and_can_be_resumed(monkeypatch, setting
             run_experiment(settings, root=tmp_path, name="r", begun=begun.append)
     assert [run.name for run in begun] == ["r"]
     assert_same_run(resume_experiment(open_run(tmp_path, "r")), whole)
+
+
+def test_answers_belong_to_the_bytes_that_gave_them(monkeypatch, settings, tmp_path):
+    """A component that comes out otherwise the second time (another machine) is decoded and scored anew."""
+    broken = break_off(monkeypatch, settings, tmp_path, 15)
+    folder = broken.path / "methods/lora/seed-0/early"
+    assert (broken.journal_folder / "answers/methods/lora/seed-0/early").is_dir()
+    (folder / "adapter_model.safetensors").unlink()
+    real = trainings.fit
+
+    def fit(component, name, *rest, checkpoints, **settings):
+        log = real(component, name, *rest, checkpoints=None, **settings)
+        for parameter in component.parameters(name).values():
+            parameter.data += 0.25
+        return log
+
+    monkeypatch.setattr(trainings, "fit", fit)
+    other = run_experiment(settings, root=tmp_path / "other", name="r")
+    found = resume_experiment(broken)
+    own = "methods/lora/seed-0/early/"
+    first, second = (
+        {path: content for path, content in read_files(run).items() if path.startswith(own)}
+        for run in (found, other)
+    )
+    assert first == second
+    assert first[f"{own}predictions.jsonl"] != (broken.path / "base/predictions.jsonl").read_bytes()
+
+
+def test_a_training_that_changed_the_base_is_not_resumed_as_if_it_had_not(monkeypatch, settings, tmp_path):
+    real = trainings.fit
+
+    def fit(component, name, *rest, **settings):
+        log = real(component, name, *rest, **settings)
+        component.deactivate()
+        next(component.model.parameters()).data += 1
+        return log
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainings, "fit", fit)
+        with pytest.raises(IsolationError):
+            run_experiment(settings, root=tmp_path, name="r")
+    assert not list((tmp_path / "r" / "checkpoints").rglob("*.safetensors"))
+
+
+def test_portions_draw_from_different_seeds(monkeypatch, quick_tree, tmp_path):
+    seeds = []
+    real = cells.predict
+
+    def predict(base, examples, settings, **rest):
+        seeds.append((len(examples), settings.seed))
+        return real(base, examples, settings, **rest)
+
+    monkeypatch.setattr(cells, "predict", predict)
+    monkeypatch.setattr(cells, "PORTION", 2)
+    sampling = {"temperature": 0.8, "samples": 2, "max_new_tokens": 3}
+    run_experiment(build_settings(quick_tree(methods=["base"], decoding=sampling)), root=tmp_path)
+    assert len(seeds) == len(set(seeds)) > 4 or sorted({seed for _, seed in seeds})[:2] == [0, 2]
+    assert {seed % cells.SEED_STRIDE for _, seed in seeds} <= {0, 2}
+
+
+def test_what_a_training_took_before_it_was_broken_off_counts(monkeypatch, settings, tmp_path):
+    class Slow:
+        def offer(self, step, build, *, last=False, real=Checkpoints.offer):
+            real(self, step, build, last=last)
+            if step == 2:
+                raise Crash
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "offer", Slow.offer)
+        with pytest.raises(Crash):
+            run_experiment(settings, root=tmp_path, name="r")
+    (facts,) = sorted((tmp_path / "r/checkpoints").rglob("step-00000002/facts.json"))
+    before = read_json(facts)["facts"]["spent"]["seconds"]
+    seconds = resume_experiment(open_run(tmp_path, "r")).read_results()["seconds"]
+    assert before > 0
+    assert seconds["total"] >= seconds["training"] >= before

@@ -98,10 +98,13 @@ def kill_and_resume(
 def plan_kills(whole: Whole, rng: random.Random, most: int) -> list[str | None]:
     """Kinds of files at whose change to kill, all kinds alike so that rare ones are hit as often as others.
 
-    ``None`` is any moment of time. What is written at the end comes last, for the others to be met at all.
+    ``None`` is any moment of time: two of five. What is written at the end comes last, for the others to be
+    met at all.
     """
-    kinds = sorted(whole.outcome.moments)
-    drawn = [None if rng.random() < 0.4 else rng.choice(kinds) for _ in range(most)]
+    kinds = [*sorted(whole.outcome.moments), "checkpoint"]  # twice: in the middle of a training
+    drawn: list[str | None] = list(rng.sample(kinds, min(most - most * 2 // 5, len(kinds))))
+    drawn += [None] * (most - len(drawn))
+    rng.shuffle(drawn)
     return sorted(drawn, key=lambda where: AT_THE_END.index(where) if where in AT_THE_END else -1)
 
 

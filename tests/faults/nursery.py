@@ -147,13 +147,13 @@ def live(order: Order, board: Board) -> dict[str, Any]:
     """A child's life: what it has to tell in the end."""
     os.environ["XDG_CACHE_HOME"] = order.cache
     fate, watcher = Fate(Path(order.run), order.trouble, board), Watcher(board)
+    board.write(ACTIVITY, "starting")
     for module, name, activity in (
         (cells, "score", "scoring"),
         (walk, "describe_run", "statistics"),
         (walk, "render_analysis", "analysis"),
     ):
         mark(board, module, name, activity)
-    board.write(ACTIVITY, "starting")
     fails = order.trouble is not None and order.trouble.signal is None
     # A cache that cannot be written is no failure of a run, but may change its last bits.
     watch([Path(order.run)] if fails else [Path(order.run), Path(order.cache)], fate.meet)

@@ -67,6 +67,8 @@ def compare_files(path: str, wanted: Path, found: Path) -> Iterator[str]:
         yield from find_bad_events(found)
     elif path == "experimental_results.json":
         yield from compare_results(wanted, found)
+    elif wanted.is_dir() or found.is_dir():
+        yield f"{path} is a folder with nothing in it"
     elif wanted.read_bytes() != found.read_bytes():
         yield f"{path} has other bytes"
 

@@ -57,6 +57,6 @@ def test_killed_and_resumed_a_run_ends_as_if_it_never_had_been(kill, whole):
     ],
 )
 def test_killed_at_many_moments(kill, carry_out, kills, sections):
-    tally = kill(carry_out(**sections), kills, at_once=6, seed=2)
+    tally = kill(carry_out(**sections), kills, at_once=6, seed=kills)
     assert tally.kills >= kills
     assert len({*tally.of_time, *tally.of_disk}) > 8

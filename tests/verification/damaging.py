@@ -40,8 +40,10 @@ def flip(path, place=-1):
 
 def find(run, **options):
     """Subject -> verdict and first sentence, of the checks that do not pass."""
-    checks = verify_run(run, **options).checks
-    return {check.subject: (check.verdict, check.first) for check in checks if check.verdict != "same"}
+    verification = verify_run(run, **options)
+    checks = [check for check in verification.checks if check.verdict != "same"]
+    assert verification.holds == (not checks)
+    return {check.subject: (check.verdict, check.first) for check in checks}
 
 
 def open_case(run):

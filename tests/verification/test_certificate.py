@@ -168,6 +168,7 @@ def test_answers_taken_over_need_equal_bytes_and_the_own_answers(canaries):
         lambda tree: last_walk(tree)["cells"][-2].update(origin="structural"),
         lambda tree: last_walk(tree)["cells"][-2].update(origin="decoded"),
         lambda tree: last_walk(tree)["cells"][-2].update(split="unseen"),
+        lambda tree: last_walk(tree)["cells"].append(last_walk(tree)["cells"][2] | {"split": "unseen"}),
     ],
 )
 def test_a_proof_is_wanting_where_the_results_do_not_tell(run, edit):

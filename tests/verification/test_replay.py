@@ -62,7 +62,7 @@ def test_untouched_runs_give_every_answer_again_in_the_batches_of_the_run(canary
     assert [call for call in asked if set(call[0]) <= set(every)] == [
         (every, 0, True),  # the base
         (canaries, 0, False),  # the own component: the canaries by themselves, and the base is asked
-        (rest, 0, False),
+        (rest, 2 * cells.SEED_STRIDE, False),  # another portion draws from elsewhere
         (canaries, 0, True),  # the canaries once more
         (every, 2, True),  # for the noise floor, with draws that no sample had
     ]

@@ -7,14 +7,15 @@ import pytest
 from damaging import edit_answers, edit_results, find, flip, read_all, reseal
 
 from codestrata.errors import RunError
-from codestrata.experiment.rescoring import Change, Rescored, rescore_run, store_rescored
+from codestrata.experiment import rescoring
+from codestrata.experiment.rescoring import Change, rescore_run, store_rescored
 from codestrata.files import write_text
+from codestrata.languages import isolation
 from codestrata.languages.confinement import Isolation
 from codestrata.locks import hold
 from codestrata.progress import Silence
 from codestrata.store import RunDirectory
 from codestrata.verification import runs
-from codestrata.verification.claims import read_claims
 from codestrata.verification.runs import (
     SUBJECTS,
     check_metrics,
@@ -194,7 +195,7 @@ def test_results_that_cannot_be_used_leave_nothing_else_to_check(run, text):
 )
 def test_results_of_a_wrong_shape_are_a_difference_and_no_crash(run, edit):
     edit_results(run, edit)
-    assert check_metrics(run, read_claims(run), Silence()).verdict == "differs"
+    assert check_metrics(run, Silence()).verdict == "differs"
 
 
 def test_nothing_is_opened_behind_a_link_that_leads_out(run, tmp_path, monkeypatch):
@@ -241,20 +242,27 @@ def test_where_a_score_cannot_be_computed_only_the_other_scores_are_compared():
     assert "and 1 entries that may follow from them" in unchecked
 
 
+class Asked(Exception):
+    """The scoring has begun."""
+
+
+def refuse(*_):
+    raise Asked
+
+
 def test_no_program_of_a_run_is_run_unconfined_because_the_run_says_so(run, monkeypatch):
     def choose(language, isolation, allow_unconfined):
         assert allow_unconfined
         return Isolation(language=language, rung="limits", runtime="r", refused={})
 
-    scored = []
-    monkeypatch.setattr(runs, "choose_isolation", choose)
-    monkeypatch.setattr(runs, "rescore_run", lambda *_: scored.append(True) or Rescored(**NOTHING))
+    monkeypatch.setattr(isolation, "choose_isolation", choose)
+    monkeypatch.setattr(rescoring, "CellReader", refuse)
     edit_results(run, lambda tree: tree["settings"]["execution"].update(allow_unconfined=True))
-    claims = read_claims(run)
-    check = check_metrics(run, claims, Silence())
-    assert (check.verdict, scored) == ("not checked", [])
-    assert check.first.startswith("nothing would confine the python programs in its predictions here")
-    assert check_metrics(run, claims, Silence(), allow_unconfined=True).verdict == "same"
-    assert scored == [True]
+    check = check_metrics(run, Silence())
+    assert check.verdict == "not checked"
+    assert check.first.startswith("Nothing would confine the python programs in this run's predictions here")
+    with pytest.raises(Asked):
+        check_metrics(run, Silence(), allow_unconfined=True)
     edit_results(run, lambda tree: tree["settings"]["execution"].update(allow_unconfined=False))
-    assert check_metrics(run, read_claims(run), Silence()).verdict == "same"
+    with pytest.raises(Asked):
+        check_metrics(run, Silence())
