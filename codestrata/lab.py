@@ -19,7 +19,7 @@ from codestrata.journal import Journal
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
-from codestrata.settings import CacheSettings, Settings
+from codestrata.settings import CacheSettings, Settings, TaskSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ def open_lab(
         progress.advance(1, settings.base.name)
         for number, section in enumerate(settings.tasks, start=2):
             task = load_task(section)
+            if shortage := describe_shortage(task, section):
+                progress.say(shortage)
             tasks.append(task)
             encoded[task.name] = encode_examples(
                 task.train,
@@ -92,6 +94,22 @@ def open_lab(
         journal=journal,
         interrupts=interrupts or Interrupts(),
     )
+
+
+def describe_shortage(task: Task, section: TaskSettings) -> str | None:
+    """That a task holds fewer examples than were asked for, if it does."""
+    asked = {
+        "train": section.train_examples,
+        "validation": section.validation_examples,
+        "test": section.test_examples,
+        "unseen": section.unseen_examples,
+    }
+    short = [
+        f"{len(getattr(task, split))} of {count} {split}"
+        for split, count in asked.items()
+        if len(getattr(task, split)) < count
+    ]
+    return f"{task.name} has fewer examples than asked for: {', '.join(short)}" if short else None
 
 
 def choose_cache_folder(settings: CacheSettings) -> Path:

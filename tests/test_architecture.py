@@ -25,6 +25,7 @@ FLOORS = {
     5: ("experiment", "planning", "answering", "pretraining"),
     6: ("server", "sweep", "exporting", "verification"),
     7: ("cli",),
+    8: ("__main__",),
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names}
 

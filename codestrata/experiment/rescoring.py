@@ -9,7 +9,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from codestrata.errors import RunError, SettingsError
+from codestrata.errors import DataError, RunError, SettingsError
 from codestrata.experiment.canaries import (
     keep_canaries,
     mark_canary,
@@ -110,6 +110,13 @@ def store_rescored(run: RunDirectory, rescored: Rescored) -> None:
             checksums are damaged; nothing was written.
         StorageError: they cannot be written.
     """
+    harmed = [fault for fault in run.check_files() if Path(fault.path).name == PREDICTIONS_FILE]
+    if harmed:
+        raise DataError(
+            f"is {harmed[0].kind} since the run was finished: what follows from it would replace what the "
+            "run found. Nothing was written; 'codestrata verify' says what else is not as it was.",
+            path=run.path / harmed[0].path,
+        )
     lost = [change for change in rescored.changes if is_lost_score(change)]
     if lost:
         place = lost[0].pointer.removesuffix("/value")

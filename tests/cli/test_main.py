@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -195,3 +196,9 @@ def test_a_signal_is_not_forgotten_whatever_typer_does_at_that_moment(call, monk
 
     monkeypatch.setattr(TyperGroup, method, interrupt)
     assert call("list") == (128 + number, "", f"interrupted ({signal.Signals(number).name})\n")
+
+
+def test_the_module_is_the_command():
+    called = [sys.executable, "-m", "codestrata", "--version"]
+    done = subprocess.run(called, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (0, version("codestrata"))

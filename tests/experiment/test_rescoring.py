@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
+from damaging import reseal
 
 from codestrata import locks
 from codestrata.errors import DataError, RunError
@@ -53,9 +54,10 @@ def test_storing_unchanged_scores_changes_no_file_but_the_mark_and_the_log(quick
 
 
 def test_storing_changes_the_checksums_of_what_it_wrote_alone(quick):
+    edit_predictions(quick, "base", lambda row: row | {"completion": row["target"]})
+    reseal(quick)
     damaged = quick.path / "lora_early" / "component.json"
     damaged.write_bytes(damaged.read_bytes() + b" ")
-    edit_predictions(quick, "base", lambda row: row | {"completion": row["target"]})
     before = read_contents(quick.path)
     store_rescored(quick, rescore_run(quick))
     after = read_contents(quick.path)
@@ -65,10 +67,7 @@ def test_storing_changes_the_checksums_of_what_it_wrote_alone(quick):
         *(path for path in before if path.endswith("/scores.jsonl")),
         *("events.jsonl", "experimental_results.json", "results_analysis.md"),
     }
-    assert [fault.path for fault in quick.check_files()] == [
-        "base/predictions.jsonl",
-        "lora_early/component.json",
-    ]
+    assert [fault.path for fault in quick.check_files()] == ["lora_early/component.json"]
 
 
 def test_the_run_is_held_while_its_scores_are_replaced(quick, monkeypatch):
@@ -129,6 +128,7 @@ def test_a_changed_prediction_changes_what_follows_from_it(quick):
         return row | {"completion": row["target"]} if row["task"] == "early" else row
 
     edit_predictions(quick, "methods/finetune/seed-0/late", answer_right)
+    reseal(quick)
     rescored = rescore_run(quick)
     changes = {change.pointer: (change.stored, change.computed) for change in rescored.changes}
     assert changes["/methods/3/seeds/0/R/test/exact_match/2/0"] == (0.0, 1.0)
@@ -246,3 +246,13 @@ def test_predictions_come_back_as_they_were_written(tmp_path):
     assert cells.PREDICTIONS_FILE == "predictions.jsonl"
     with pytest.raises(DataError, match="cannot be read"):
         cells.read_predictions(tmp_path)
+
+
+def test_numbers_of_damaged_predictions_do_not_replace_the_runs(quick):
+    path = quick.path / "methods/lora/seed-0/early/predictions.jsonl"
+    before = (quick.path / "experimental_results.json").read_bytes()
+    path.write_text(path.read_text(encoding="utf-8").replace('"completion": "', '"completion": "x', 1))
+    with pytest.raises(DataError, match=r"predictions\.jsonl: is changed since .*'codestrata verify'"):
+        store_rescored(quick, rescore_run(quick))
+    assert (quick.path / "experimental_results.json").read_bytes() == before
+    assert quick.is_done
