@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+SMALL_DISK_BYTES = 48 * 2**20
 SCRIPT = Path(__file__).with_name("nursery.py")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tomli_w
-from attempts import Nursery
+from attempts import SMALL_DISK_BYTES, Nursery
 from chains import NAME, carry_out_whole
 
 from codestrata.store import replace_off
@@ -40,6 +40,39 @@ def room(tmp_path_factory):
         return
     with tempfile.TemporaryDirectory(dir=MEMORY, prefix="codestrata-faults-") as folder:
         yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def small_disk(room):
+    """Where ``other_nursery`` has a disk of its own with bubblewrap, empty for everybody else."""
+    folder = room / "disk"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def still_folder(room):
+    """Where ``other_nursery`` can change nothing with bubblewrap, and everybody else can."""
+    folder = room / "still"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def other_nursery(small_disk, still_folder):
+    """A nursery whose hash seed is another, as that of any two processes is."""
+    disk = f"--size {SMALL_DISK_BYTES} --tmpfs {small_disk} --ro-bind {still_folder} {still_folder}"
+    words = f"bwrap --die-with-parent --dev-bind / / {disk}".split()
+    with Nursery(hash_seed=1, prefix=words if shutil.which("bwrap") else ()) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def confined(other_nursery):
+    """``other_nursery``, which has a small disk and a folder that cannot be changed."""
+    if not shutil.which("bwrap"):
+        pytest.skip("needs bubblewrap")
+    return other_nursery
 
 
 @pytest.fixture

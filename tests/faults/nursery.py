@@ -89,7 +89,10 @@ class Watcher:
 
 
 class Fate:
-    """Counts the moments at which the disk changes, and has the ordered trouble come at one of them."""
+    """Counts the moments at which the disk changes, and has the ordered trouble come at one of them.
+
+    A cache never fails: that is no failure of a run, but may change its last bits.
+    """
 
     def __init__(self, run: Path, trouble: Trouble | None, board: Board) -> None:
         self.moments: Counter[str] = Counter()
@@ -101,20 +104,20 @@ class Fate:
         place = describe_place(self._run, path)
         self._board.write(PLACE, place)
         self.moments[place] += 1
-        if moment != "after":
-            self.calls += 1
+        can_fail = moment != "after" and place != "cache"
+        self.calls += can_fail
         trouble = self._trouble
-        if trouble is not None and self._count(trouble, place, moment) == trouble.number:
+        if trouble is not None and self._count(trouble, place, can_fail) == trouble.number:
             self._trouble = None
             self._board.write(MET, f"{moment} {name} {path}")
             strike(trouble, path)
         if moment == "after":
             self._board.write(PLACE, "")
 
-    def _count(self, trouble: Trouble, place: str, moment: Moment) -> int:
+    def _count(self, trouble: Trouble, place: str, can_fail: bool) -> int:
         """The number of this moment as the trouble counts; 0 where it does not."""
         if trouble.signal is None:
-            return 0 if moment == "after" else self.calls
+            return self.calls if can_fail else 0
         if trouble.where is None:
             return self.moments.total()
         return self.moments[place] if place == trouble.where else 0
@@ -154,9 +157,7 @@ def live(order: Order, board: Board) -> dict[str, Any]:
         (walk, "render_analysis", "analysis"),
     ):
         mark(board, module, name, activity)
-    fails = order.trouble is not None and order.trouble.signal is None
-    # A cache that cannot be written is no failure of a run, but may change its last bits.
-    watch([Path(order.run)] if fails else [Path(order.run), Path(order.cache)], fate.meet)
+    watch([Path(order.run), Path(order.cache)], fate.meet)
     told: dict[str, Any] = {"code": 0}
     try:
         told["code"] = carry_out(order, watcher)

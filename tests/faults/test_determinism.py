@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from attempts import Nursery
 from chains import carry_out_whole
 from sameness import list_differences, list_files
 
@@ -21,11 +20,11 @@ def read_answers(run):
     }
 
 
-def test_another_process_comes_to_the_same_bits(small, place):
-    """Another hash seed too: the nursery's children would share theirs."""
-    with Nursery(hash_seed=1) as other:
-        again = carry_out_whole(other, small.tree, place)
-    assert list_differences(small.path, again.path) == []
+@pytest.mark.parametrize("size", ["small", pytest.param("whole", marks=pytest.mark.slow)])
+def test_another_process_comes_to_the_same_bits(other_nursery, place, request, size):
+    one = request.getfixturevalue(size)
+    again = carry_out_whole(other_nursery, one.tree, place)
+    assert list_differences(one.path, again.path) == []
 
 
 @pytest.mark.parametrize("size", ["small", pytest.param("whole", marks=pytest.mark.slow)])

@@ -25,7 +25,6 @@ from codestrata.verification.runs import (
 )
 
 ALL = ["files", *SUBJECTS]
-NOTHING = {"results": {}, "cells": (), "compared": 1, "changes": ()}
 
 
 def test_an_untouched_run_holds_wherever_it_lies_and_nothing_is_written(small_run, tmp_path):
