@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from damaging import reseal
 
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_jsonl, write_jsonl
@@ -54,6 +55,10 @@ def test_check_names_what_differs_and_writes_nothing(call, changed):
 
 
 def test_without_check_the_new_numbers_are_stored(call, changed):
+    code, _, err = call("score", changed.path, "-q")
+    assert code == 1
+    assert "predictions.jsonl: is changed since the run was finished" in err
+    reseal(changed)
     assert call("score", changed.path, "-q")[0] == 0
     cells = changed.read_results()["base"]["cells"]
     assert {cell["scores"]["exact_match"]["value"] for cell in cells} == {1.0}
