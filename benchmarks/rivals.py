@@ -13,7 +13,7 @@ from architecture import Kind
 from torch import nn
 from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
-from codestrata.components.layers import LayersConfig, register_with_peft
+from codestrata.components.layers import LayersConfig, register_layers
 from codestrata.components.lora import build_lora_config
 from codestrata.data.batches import EncodedExample, collate, pad_rows
 from codestrata.settings import LoraSettings, TrainingSettings
@@ -84,7 +84,7 @@ def build_peft_model(model: Any, kind: Kind, lora: LoraSettings, *, seed: int) -
     if kind == "lora":
         config: Any = build_lora_config(lora, model)
     else:
-        register_with_peft()
+        register_layers()
         config = LayersConfig(task_type="SEQ_2_SEQ_LM", placement=kind)
     adapted = get_peft_model(model, config)
     silence_dropout(theirs)

@@ -34,7 +34,7 @@ from contest import (
 )
 from machine import describe_machine, prepare_process, start_fresh
 
-from codestrata.components.layers import build_layers, register_with_peft
+from codestrata.components.layers import build_layers, register_layers
 from codestrata.components.lora import build_lora
 from codestrata.contracts import Component
 from codestrata.settings import LayersSettings, LoraSettings
@@ -186,7 +186,7 @@ def measure_reload(folder: Path, repeat: int) -> Figures:
     from peft import PeftModel
     from transformers import T5ForConditionalGeneration
 
-    register_with_peft()
+    register_layers()
     started = time.perf_counter()
     base = T5ForConditionalGeneration.from_pretrained(folder / "base")
     PeftModel.from_pretrained(base, folder / "component").eval()
