@@ -50,7 +50,8 @@ from codestrata.engine.generation import generate
 from codestrata.engine.host import keep_buffers
 from codestrata.engine.precision import choose_precision
 from codestrata.models.loading import load_base
-from codestrata.settings import BaseSettings, DecodingSettings, LoraSettings, TaskSettings, TrainingSettings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.sections import BaseSettings, DecodingSettings, TaskSettings, TrainingSettings
 from codestrata.training import fit
 
 CPU = torch.device("cpu")

@@ -16,7 +16,8 @@ from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArgumen
 from codestrata.components.layers import LayersConfig, register_layers
 from codestrata.components.lora import build_lora_config
 from codestrata.data.batches import EncodedExample, collate, pad_rows
-from codestrata.settings import LoraSettings, TrainingSettings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.sections import TrainingSettings
 from codestrata.training import count_steps, scale_learning_rate
 
 FOUNDING_BATCH = 8

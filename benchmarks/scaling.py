@@ -37,7 +37,8 @@ from codestrata.engine.memory import MemoryGauge
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_json
 from codestrata.presets import build_preset
-from codestrata.settings import build_settings, merge
+from codestrata.settings.reading import merge
+from codestrata.settings.tree import build_settings
 
 CPU = torch.device("cpu")
 LANGUAGES = ("python", "javascript", "lua")

@@ -37,7 +37,7 @@ from machine import describe_machine, prepare_process, start_fresh
 from codestrata.components.layers import build_layers, register_layers
 from codestrata.components.lora import build_lora
 from codestrata.contracts import Component
-from codestrata.settings import LayersSettings, LoraSettings
+from codestrata.settings.components import LayersSettings, LoraSettings
 
 COLUMNS = {
     "p50_milliseconds": "p50 ms",

@@ -45,7 +45,8 @@ from codestrata.engine.memory import MemoryGauge
 from codestrata.engine.precision import choose_precision
 from codestrata.engine.states import StateStore
 from codestrata.progress import Silence
-from codestrata.settings import CacheSettings, LayersSettings, LoraSettings, TrainingSettings
+from codestrata.settings.components import LayersSettings, LoraSettings
+from codestrata.settings.sections import CacheSettings, TrainingSettings
 from codestrata.training import fit
 
 CPU = torch.device("cpu")

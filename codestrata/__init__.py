@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from codestrata.experiment.walk import run_experiment
     from codestrata.models.loading import load_base
     from codestrata.records import Example, Task
-    from codestrata.settings import Settings, build_settings
+    from codestrata.settings.tree import Settings, build_settings
 
     __version__: str
 
@@ -35,9 +35,9 @@ __all__ = [
 _HOMES = {
     "CodestrataError": "codestrata.errors",
     "Example": "codestrata.records",
-    "Settings": "codestrata.settings",
+    "Settings": "codestrata.settings.tree",
     "Task": "codestrata.records",
-    "build_settings": "codestrata.settings",
+    "build_settings": "codestrata.settings.tree",
     "load_base": "codestrata.models.loading",
     "load_task": "codestrata.data.tasks",
     "register_with_peft": "codestrata.components.hybrid",

@@ -18,7 +18,8 @@ from codestrata.engine.host import prepare_host
 from codestrata.errors import ComponentError, RunError, SettingsError, describe_unknown
 from codestrata.methods import METHODS, Method, build_component
 from codestrata.models.loading import choose_device, load_base
-from codestrata.settings import Settings, check_name
+from codestrata.settings.checks import check_name
+from codestrata.settings.tree import Settings
 from codestrata.store import RunDirectory
 
 

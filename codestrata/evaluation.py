@@ -12,7 +12,7 @@ from codestrata.engine.generation import Completion, generate, rank_completions
 from codestrata.metrics.agreement import MARGINAL_RANKS
 from codestrata.models.loading import Base
 from codestrata.records import Example, Prediction
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 
 
 def predict(

@@ -19,7 +19,8 @@ from codestrata.journal import Journal
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
-from codestrata.settings import CacheSettings, Settings, TaskSettings
+from codestrata.settings.sections import CacheSettings, TaskSettings
+from codestrata.settings.tree import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

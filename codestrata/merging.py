@@ -30,7 +30,7 @@ from codestrata.components.adapters import CONFIG_FILE, describe_config
 from codestrata.components.folders import describe, read_object
 from codestrata.components.lora import build_lora, build_lora_config
 from codestrata.errors import ComponentError, SettingsError, describe_unknown
-from codestrata.settings import LoraSettings
+from codestrata.settings.components import LoraSettings
 
 Merge = Literal["linear", "ties", "dare_linear", "dare_ties"]
 MERGED = "merged"

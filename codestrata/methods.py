@@ -21,7 +21,8 @@ from codestrata.retention.distill import Distillation
 from codestrata.retention.ewc import ElasticWeights
 from codestrata.retention.orthogonal import OrthogonalRanks
 from codestrata.retention.replay import Replay
-from codestrata.settings import LoraSettings, Settings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.tree import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from codestrata.lab import Lab, list_splits, open_lab
 from codestrata.methods import Method, build_component, choose_learning_rate, resolve_methods
 from codestrata.progress import Progress, Silence
 from codestrata.results.rechecks import Recheck, choose_recheck
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 from codestrata.training import count_steps, fit
 
 TIMED_STEPS = 2

@@ -29,7 +29,7 @@ from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import build_model, build_tokenizer
 from codestrata.progress import Progress
 from codestrata.records import Example
-from codestrata.settings import DecodingSettings, TrainingSettings
+from codestrata.settings.sections import DecodingSettings, TrainingSettings
 from codestrata.training import fit
 
 LOG_FILE = "pretraining.json"

@@ -61,7 +61,9 @@ from codestrata.manifests import (
     read_contents,
     seal_folder,
 )
-from codestrata.settings import OFF, Settings, build_settings, check_name, read_toml, to_tree
+from codestrata.settings.checks import check_name
+from codestrata.settings.reading import OFF, read_toml
+from codestrata.settings.tree import Settings, build_settings, to_tree
 
 RESULTS_FILE = "experimental_results.json"
 ANALYSIS_FILE = "results_analysis.md"

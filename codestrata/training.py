@@ -40,7 +40,7 @@ from codestrata.engine.prefixes import build_inputs
 from codestrata.engine.states import StateStore, StateUse
 from codestrata.errors import DivergenceError, TrainingError
 from codestrata.progress import Progress, Silence
-from codestrata.settings import TrainingSettings
+from codestrata.settings.sections import TrainingSettings
 
 BATCH_TOKENS = {"cpu": 8192}
 """Token budget where the settings leave it open; other devices take more."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from codestrata.settings import Settings, build_settings
+from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import RunDirectory
 
 # Before torch is first imported, and for subprocesses: tiny models are slower on several threads, and much
@@ -79,7 +79,7 @@ def tiny_base_folder(build_tiny_t5: Callable[..., Any], tmp_path_factory: pytest
     """A folder as a user might name in ``base.name``: a tiny random T5 and a tokenizer that fits kata."""
     from codestrata.data.kata.problems import load_kata
     from codestrata.models.pocket import build_tokenizer
-    from codestrata.settings import TaskSettings
+    from codestrata.settings.sections import TaskSettings
 
     task = load_kata(TaskSettings(name="python", train_examples=20, validation_examples=0, test_examples=1))
     tokenizer = build_tokenizer([text for example in task.train for text in (example.prompt, example.target)])

@@ -13,7 +13,7 @@ from codestrata.files import read_jsonl
 from codestrata.methods import METHODS, build_component
 from codestrata.models.loading import Base
 from codestrata.presets import build_preset
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import open_run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ from peft import PeftModel
 from codestrata.components.lora import build_lora
 from codestrata.errors import ComponentError, SettingsError
 from codestrata.merging import merge_lora, merge_tensors
-from codestrata.settings import LoraSettings
+from codestrata.settings.components import LoraSettings
 
 SETTINGS = LoraSettings(rank=4, alpha=6.0)
 KINDS = ("linear", "ties", "dare_linear", "dare_ties")

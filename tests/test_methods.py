@@ -15,7 +15,7 @@ from codestrata.methods import (
 )
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import Base
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 from codestrata.errors import SettingsError
 from codestrata.methods import METHODS
 from codestrata.planning import Plan, count_decodes, plan_run
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 
 @pytest.fixture(scope="module")

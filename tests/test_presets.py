@@ -4,7 +4,7 @@ import pytest
 
 from codestrata.errors import SettingsError
 from codestrata.presets import PRESETS, build_preset, founding, founding_sound
-from codestrata.settings import build_settings, fingerprint
+from codestrata.settings.tree import build_settings, fingerprint
 
 
 @pytest.mark.parametrize("name", PRESETS)

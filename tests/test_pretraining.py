@@ -27,7 +27,7 @@ from codestrata.pretraining import (
     split_sentinels,
     thin,
 )
-from codestrata.settings import BaseSettings
+from codestrata.settings.sections import BaseSettings
 
 SMALL = PretrainingSettings(problems=400, statements=900, denoising=900)
 TINY = PretrainingSettings(problems=40, statements=48, denoising=16, batch_size=16)

@@ -17,7 +17,7 @@ from codestrata import files, store
 from codestrata.errors import RunError, SettingsError, StorageError
 from codestrata.manifests import read_contents
 from codestrata.presets import PRESETS
-from codestrata.settings import build_settings, fingerprint
+from codestrata.settings.tree import build_settings, fingerprint
 from codestrata.store import (
     RunDirectory,
     create_run,

@@ -21,15 +21,9 @@ from codestrata.models.fingerprints import fingerprint_model, list_slots
 from codestrata.retention.distill import Distillation
 from codestrata.retention.memory import Memory
 from codestrata.retention.replay import Replay
-from codestrata.settings import (
-    CacheSettings,
-    DistillSettings,
-    EwcSettings,
-    LayersSettings,
-    LoraSettings,
-    ReplaySettings,
-    TrainingSettings,
-)
+from codestrata.settings.components import LayersSettings, LoraSettings
+from codestrata.settings.retention import DistillSettings, EwcSettings, ReplaySettings
+from codestrata.settings.sections import CacheSettings, TrainingSettings
 from codestrata.training import FitLog, count_steps, fit, scale_learning_rate
 
 CPU = torch.device("cpu")

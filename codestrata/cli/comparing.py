@@ -16,7 +16,8 @@ from codestrata.cli.display import LiveProgress, console, render
 from codestrata.errors import DivergenceError, IsolationError, MatrixError, RunError, SettingsError
 from codestrata.interrupts import catch_signals
 from codestrata.report.tables import Table, list_summary_tables
-from codestrata.settings import Settings, apply_assignment, build_settings, merge, read_toml, to_tree
+from codestrata.settings.reading import apply_assignment, merge, read_toml
+from codestrata.settings.tree import Settings, build_settings, to_tree
 from codestrata.store import ANALYSIS_FILE, RunDirectory, replace_off, write_resume_command
 
 if TYPE_CHECKING:

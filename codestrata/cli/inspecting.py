@@ -14,7 +14,7 @@ from codestrata.cli.comparing import JsonOption, RunsOption, show_report
 from codestrata.cli.display import render
 from codestrata.errors import CodestrataError, RunError
 from codestrata.report.tables import Table, build_matrix_table, list_summary_tables
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 from codestrata.store import (
     EVENTS_FILE,
     LOCK_FILE,

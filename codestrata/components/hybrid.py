@@ -31,7 +31,7 @@ from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.models.families import list_lora_targets, list_stacks
 from codestrata.models.fingerprints import PEFT_PREFIX
-from codestrata.settings import HybridSettings
+from codestrata.settings.components import HybridSettings
 
 PEFT_TYPE = "HYBRID"
 FIELDS = ("rank", "alpha", "dropout", "targets", "placement", "blocks", "init")
@@ -39,7 +39,7 @@ FIELDS = ("rank", "alpha", "dropout", "targets", "placement", "blocks", "init")
 
 @dataclass
 class HybridConfig(PeftConfig):
-    """What ``adapter_config.json`` says about a hybrid; fields as in ``settings.HybridSettings``.
+    """What ``adapter_config.json`` says about a hybrid; fields as in ``HybridSettings``.
 
     ``target_modules`` are the base's blocks that new ones follow and the maps that have an update. They are
     there for the reader, and are computed anew from the other fields and the base.

@@ -18,7 +18,7 @@ from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError
 from codestrata.models.families import find_family
 from codestrata.models.fingerprints import PEFT_PREFIX
-from codestrata.settings import IA3Settings
+from codestrata.settings.components import IA3Settings
 
 
 def build_ia3_config(settings: IA3Settings, model: nn.Module) -> IA3Config:

@@ -28,14 +28,14 @@ from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError
 from codestrata.models.families import Family, copy_block, find_family, list_output_projections, list_stacks
 from codestrata.models.fingerprints import PEFT_PREFIX
-from codestrata.settings import LayersSettings
+from codestrata.settings.components import LayersSettings
 
 PEFT_TYPE = "LAYERS"
 
 
 @dataclass
 class LayersConfig(PeftConfig):
-    """What ``adapter_config.json`` says about new blocks; fields as in ``settings.LayersSettings``.
+    """What ``adapter_config.json`` says about new blocks; fields as in ``LayersSettings``.
 
     ``target_modules`` are the base's blocks that new ones follow. It follows from the placement and the base,
     is there for the reader, and is computed anew whenever blocks are made.

@@ -19,7 +19,7 @@ from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.models.families import list_lora_targets
 from codestrata.models.fingerprints import PEFT_PREFIX
-from codestrata.settings import LoraSettings
+from codestrata.settings.components import LoraSettings
 
 
 def build_lora_config(settings: LoraSettings, model: nn.Module) -> LoraConfig:

@@ -14,7 +14,7 @@ from torch import nn
 from codestrata.components.replacing import ReplacingComponent
 from codestrata.errors import SettingsError
 from codestrata.models.families import list_stacks
-from codestrata.settings import OwnLayersSettings
+from codestrata.settings.components import OwnLayersSettings
 
 TENSORS_FILE = "blocks.safetensors"
 

@@ -23,7 +23,7 @@ from codestrata.components.folders import describe, read_object
 from codestrata.errors import ComponentError, SettingsError
 from codestrata.files import hash_file, write_json
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.settings import check_name
+from codestrata.settings.checks import check_name
 
 FORMAT = 2
 COMPONENT_FILE = "component.json"

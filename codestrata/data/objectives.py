@@ -26,7 +26,7 @@ from codestrata.errors import DataError
 from codestrata.files import hash_text
 from codestrata.languages.parsing import parse
 from codestrata.records import Example
-from codestrata.settings import Objective
+from codestrata.settings.sections import Objective
 
 SENTINEL = "<extra_id_{}>"
 SENTINEL_START = "<extra_id_"

@@ -16,7 +16,7 @@ from codestrata.data.tables import Entry, count_repeats, find_overlaps, read_ent
 from codestrata.errors import DataError
 from codestrata.files import hash_json, hash_text
 from codestrata.records import Example, Task
-from codestrata.settings import Objective, TaskSettings
+from codestrata.settings.sections import Objective, TaskSettings
 
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1

@@ -21,7 +21,7 @@ from codestrata.engine.prefixes import Prefix, find_prefix, shortened
 from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
 from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress
-from codestrata.settings import TrainingSettings
+from codestrata.settings.sections import TrainingSettings
 
 PASS_PRODUCTS = {"cpu": 2**29}
 """What a forward and backward pass costs beside its products, in multiplications: a step is not cut into

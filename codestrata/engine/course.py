@@ -20,7 +20,7 @@ from codestrata.engine.bench import Bench
 from codestrata.engine.memory import MemoryGauge
 from codestrata.engine.states import StateUse, describe_arithmetic, fingerprint_rows
 from codestrata.models.fingerprints import fingerprint_tensors
-from codestrata.settings import TrainingSettings
+from codestrata.settings.sections import TrainingSettings
 
 PARAMETERS, LOSSES, COUNTS, RANDOM = "parameters", "losses", "counts", "random"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")

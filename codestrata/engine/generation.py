@@ -14,7 +14,7 @@ from codestrata.data.tokens import encode_texts
 from codestrata.engine.decoding import can_decode, decode_greedily
 from codestrata.engine.host import seeded
 from codestrata.engine.precision import choose_precision, compute_in
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 
 LOGITS_AT_ONCE = 2**23
 """Tokens x vocabulary that are ranked together: 32 MiB of logits, and little padding."""

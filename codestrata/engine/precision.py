@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from codestrata.errors import SettingsError, TrainingError, describe_unknown
-from codestrata.settings import REFUSED, Precision
+from codestrata.settings.sections import Precision
+from codestrata.settings.tree import REFUSED
 
 Chosen = Literal["bf16", "fp32"]
 DTYPES: dict[Chosen, torch.dtype] = {"bf16": torch.bfloat16, "fp32": torch.float32}

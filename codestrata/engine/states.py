@@ -30,7 +30,7 @@ from codestrata.errors import DataError, StorageError
 from codestrata.files import hash_json, read_json, write_json
 from codestrata.locks import is_locked, open_shared
 from codestrata.progress import Progress
-from codestrata.settings import CacheSettings
+from codestrata.settings.sections import CacheSettings
 
 FORMAT = 1
 CHUNK_TOKENS = 8192

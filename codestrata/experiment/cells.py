@@ -16,7 +16,7 @@ from codestrata.files import hash_json, read_jsonl, write_jsonl
 from codestrata.lab import Lab, list_splits
 from codestrata.metrics.catalogue import score
 from codestrata.records import Cell, Example, Origin, Prediction, Score, SplitName, Task
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 
 PORTION = 512
 """Examples that are decoded before their answers are kept."""

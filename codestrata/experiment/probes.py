@@ -13,7 +13,7 @@ from codestrata.experiment.cells import Place, decode_task, forget_recheck, scor
 from codestrata.lab import Lab, list_splits
 from codestrata.records import Cell
 from codestrata.results.measured import Control, Repeat
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 from codestrata.store import RunDirectory
 
 

@@ -33,7 +33,7 @@ from codestrata.report.pointers import build_pointer, read_pointer
 from codestrata.report.tables import check_version
 from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
 from codestrata.results.tree import describe_run
-from codestrata.settings import Settings, build_settings
+from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import RunDirectory
 
 TOLERANCE = 1e-12

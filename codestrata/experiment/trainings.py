@@ -28,7 +28,8 @@ from codestrata.methods import Method, build_retention, choose_learning_rate
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.records import Cell, Task, Training
-from codestrata.settings import TrainingSettings, fingerprint, to_tree
+from codestrata.settings.sections import TrainingSettings
+from codestrata.settings.tree import fingerprint, to_tree
 from codestrata.store import RunDirectory
 from codestrata.training import FitLog, count_steps, fit
 

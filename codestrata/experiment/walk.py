@@ -41,7 +41,8 @@ from codestrata.report.markdown import render_analysis
 from codestrata.results.measured import Measured, MethodWalks, Repeat, Walk
 from codestrata.results.rechecks import choose_recheck
 from codestrata.results.tree import describe_run, describe_task, describe_training
-from codestrata.settings import ExecutionSettings, Settings, fingerprint
+from codestrata.settings.sections import ExecutionSettings
+from codestrata.settings.tree import Settings, fingerprint
 from codestrata.store import RunDirectory, check_run_name, create_run
 
 SWAPS = 50

@@ -13,7 +13,8 @@ from codestrata.errors import RunError
 from codestrata.exporting.comparison import Comparison
 from codestrata.methods import METHODS
 from codestrata.report.tables import count_rows, write_score
-from codestrata.settings import Settings, TaskSettings
+from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tree import Settings
 
 LICENCES: Mapping[str, str] = {"pocket": "Apache-2.0", "Salesforce/codet5-small": "Apache-2.0"}
 """The licences of bases that are known here, as their makers state them."""

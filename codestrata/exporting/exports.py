@@ -31,7 +31,7 @@ from codestrata.exporting.plain import build_plain_model, has_deeper_decoder
 from codestrata.files import PART_SUFFIX, explain_failure, make_folder, move, remove, write_bytes, write_text
 from codestrata.methods import build_component
 from codestrata.models.loading import Base, load_base
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 from codestrata.store import RunDirectory
 
 Format = Literal["hf", "peft"]

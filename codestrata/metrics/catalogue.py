@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from codestrata.metrics import agreement, code, codebleu, codexglue, meteor, text, trees
 from codestrata.metrics.execution import describe_pass_rate, score_pass_rate
 from codestrata.records import Metric, Prediction, Score
-from codestrata.settings import ExecutionSettings, MeasurementSettings
+from codestrata.settings.sections import ExecutionSettings, MeasurementSettings
 
 
 def list_metrics(measurement: MeasurementSettings) -> tuple[Metric, ...]:

@@ -10,7 +10,7 @@ from math import comb
 from codestrata.languages.isolation import choose_isolation
 from codestrata.languages.sandbox import Program, run_programs
 from codestrata.records import Metric, Prediction, Score
-from codestrata.settings import ExecutionSettings
+from codestrata.settings.sections import ExecutionSettings
 
 
 def describe_pass_rate(k: int) -> Metric:

@@ -19,7 +19,7 @@ from codestrata.errors import HubError, ModelError
 from codestrata.models.families import find_family
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import POCKET, find_pocket
-from codestrata.settings import BaseSettings
+from codestrata.settings.sections import BaseSettings
 
 HUB_TIMEOUT_SECONDS = 10.0
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json")

@@ -26,7 +26,7 @@ from codestrata.results.evidence import (
     find_task,
     find_trainings,
 )
-from codestrata.settings import build_settings, to_tree
+from codestrata.settings.tree import build_settings, to_tree
 
 Verdict = Literal["survives", "does not survive", "cannot tell"]
 

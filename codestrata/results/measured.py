@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestrata.records import COMPONENT_PER_TASK, Cell, Metric
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from codestrata.records import Cell
 from codestrata.results.measured import MethodWalks
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 
 Recheck = Literal["full", "canary", "off"]
 

@@ -19,7 +19,7 @@ from codestrata.results.rechecks import choose_recheck, describe_isolation
 from codestrata.results.references import describe_references
 from codestrata.results.schedules import explain_no_transfer, mark_schedule
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
-from codestrata.settings import fingerprint, to_tree
+from codestrata.settings.tree import fingerprint, to_tree
 
 PASS_RATE, FALLBACK = "pass@", "bleu"
 """What is compared: pass@k with the smallest k, where the base has it on every task, else BLEU."""

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from codestrata.contracts import Lesson
 from codestrata.retention.memory import Memory
-from codestrata.settings import DistillSettings
+from codestrata.settings.retention import DistillSettings
 
 LOGITS_AT_ONCE = 2**23
 """Elements of a chunk of logits: 32 MiB of fp32."""

@@ -12,7 +12,7 @@ from torch import nn
 
 from codestrata.contracts import Lesson
 from codestrata.retention.memory import Memory
-from codestrata.settings import EwcSettings
+from codestrata.settings.retention import EwcSettings
 
 FISHER, ANCHOR = "fisher", "anchor"
 

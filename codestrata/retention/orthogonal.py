@@ -14,7 +14,7 @@ from torch import nn
 from codestrata.contracts import Lesson
 from codestrata.errors import TrainingError
 from codestrata.retention.memory import Memory
-from codestrata.settings import OrthogonalSettings
+from codestrata.settings.retention import OrthogonalSettings
 
 A_SUFFIX, B_SUFFIX = ".lora_A.weight", ".lora_B.weight"
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from codestrata.contracts import Lesson
 from codestrata.data.batches import EncodedExample
 from codestrata.retention.memory import Memory
-from codestrata.settings import ReplaySettings
+from codestrata.settings.retention import ReplaySettings
 
 
 class Replay(Memory):

@@ -16,7 +16,7 @@ from codestrata.experiment.cells import PREDICTIONS_FILE, read_predictions
 from codestrata.methods import Method
 from codestrata.records import Origin, Prediction, SplitName
 from codestrata.report.tables import check_version
-from codestrata.settings import Settings
+from codestrata.settings.tree import Settings
 from codestrata.store import RunDirectory
 
 

@@ -13,7 +13,7 @@ from codestrata.methods import resolve_methods
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Task
-from codestrata.settings import Settings, build_settings
+from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import APART, RunDirectory
 from codestrata.verification.checks import Check
 from codestrata.verification.claims import Case, Claims

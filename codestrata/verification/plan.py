@@ -10,7 +10,7 @@ from codestrata.errors import DataError, RunError
 from codestrata.files import read_json
 from codestrata.methods import Method
 from codestrata.records import Origin
-from codestrata.settings import build_settings, fingerprint
+from codestrata.settings.tree import build_settings, fingerprint
 from codestrata.verification.checks import Check
 from codestrata.verification.claims import Case, CellClaim, WalkClaim
 

@@ -21,7 +21,7 @@ from codestrata.lab import Lab, list_splits
 from codestrata.methods import build_component
 from codestrata.records import Example, Prediction, SplitName, Task
 from codestrata.results.rechecks import choose_recheck
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 from codestrata.verification.checks import Check, find_different_answer
 from codestrata.verification.claims import Case, CellClaim, Owner, find_owner
 

@@ -12,7 +12,7 @@ import tomli_w
 from codestrata.cli.comparing import resolve_settings
 from codestrata.errors import SettingsError
 from codestrata.experiment import trainings
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import open_run
 
 MAIN = "import sys; from codestrata.cli.main import main; sys.exit(main(sys.argv[1:]))"

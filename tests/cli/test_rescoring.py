@@ -8,7 +8,7 @@ from damaging import reseal
 
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_jsonl, write_jsonl
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 

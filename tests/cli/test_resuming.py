@@ -17,7 +17,7 @@ from codestrata.cli.comparing import hint_at_resume
 from codestrata.errors import IsolationError, RunError, TrainingError
 from codestrata.experiment import trainings
 from codestrata.experiment.walk import run_experiment
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory, open_run, replace_off
 
 MAIN = (

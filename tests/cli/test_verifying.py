@@ -8,7 +8,7 @@ import pytest
 from codestrata.cli.verifying import SHOWN, build_certificate_table, find_run
 from codestrata.errors import RunError
 from codestrata.experiment.walk import run_experiment
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 from codestrata.verification.certificate import Certificate, Finding, Proof
 

@@ -15,7 +15,13 @@ from codestrata.components.lora import build_lora
 from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.residents import Residents
 from codestrata.components.weights import WeightsComponent
-from codestrata.settings import HybridSettings, IA3Settings, LayersSettings, LoraSettings, OwnLayersSettings
+from codestrata.settings.components import (
+    HybridSettings,
+    IA3Settings,
+    LayersSettings,
+    LoraSettings,
+    OwnLayersSettings,
+)
 
 PROMPTS = torch.tensor([[5, 9, 33, 21, 8, 1], [17, 40, 12, 1, 0, 0]])
 MASK = (PROMPTS != 0).long()

@@ -192,7 +192,7 @@ def test_variants_of_lora_live_on_one_base(build_tiny_t5, tmp_path):
 
 def test_residents_may_differ_in_rank_and_targets(build_tiny_t5, tmp_path):
     from codestrata.components.lora import build_lora
-    from codestrata.settings import LoraSettings
+    from codestrata.settings.components import LoraSettings
 
     other = build_lora(build_tiny_t5(), LoraSettings(rank=3, alpha=7, targets=("k", "wi")))
     other.attach("a", seed=0)

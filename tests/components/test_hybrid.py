@@ -12,7 +12,7 @@ from codestrata.engine.prefixes import find_prefix
 from codestrata.errors import ComponentError, SettingsError
 from codestrata.models.families import find_weight
 from codestrata.models.fingerprints import fingerprint_model, fingerprint_tensors
-from codestrata.settings import HybridSettings, LayersSettings, LoraSettings
+from codestrata.settings.components import HybridSettings, LayersSettings, LoraSettings
 
 PARTS = {"rank": 2, "alpha": 6.0, "targets": ("q", "wi")}
 

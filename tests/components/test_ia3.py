@@ -5,7 +5,7 @@ from probing import disturb, logits
 from transformers import T5Config, T5ForConditionalGeneration
 
 from codestrata.components.ia3 import build_ia3, build_ia3_config
-from codestrata.settings import IA3Settings
+from codestrata.settings.components import IA3Settings
 
 
 def build(base, **values):

@@ -8,7 +8,7 @@ from transformers import T5Config, T5EncoderModel, T5ForConditionalGeneration
 from codestrata.components.layers import LayersConfig, build_layers, list_places, register_layers
 from codestrata.errors import SettingsError
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.settings import LayersSettings
+from codestrata.settings.components import LayersSettings
 
 
 @pytest.fixture(autouse=True)

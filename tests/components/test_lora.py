@@ -6,7 +6,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from codestrata.components.lora import build_lora, build_lora_config
 from codestrata.errors import SettingsError
 from codestrata.models.families import find_weight
-from codestrata.settings import LoraSettings, build_settings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.tree import build_settings
 
 
 @pytest.fixture(scope="module")

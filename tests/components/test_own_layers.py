@@ -13,7 +13,8 @@ from codestrata.engine.prefixes import find_prefix
 from codestrata.engine.states import StateStore
 from codestrata.errors import ComponentError, SettingsError
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.settings import CacheSettings, OwnLayersSettings, TrainingSettings
+from codestrata.settings.components import OwnLayersSettings
+from codestrata.settings.sections import CacheSettings, TrainingSettings
 from codestrata.training import fit
 
 ROWS = [

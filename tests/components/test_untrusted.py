@@ -299,7 +299,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 from codestrata.components.lora import build_lora
 from codestrata.components.layers import build_layers
 from codestrata.components.weights import WeightsComponent
-from codestrata.settings import LayersSettings, LoraSettings
+from codestrata.settings.components import LayersSettings, LoraSettings
 
 def read_status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key))

@@ -23,7 +23,7 @@ from codestrata.data.objectives import (
 )
 from codestrata.errors import DataError
 from codestrata.records import Example
-from codestrata.settings import Objective
+from codestrata.settings.sections import Objective
 
 OBJECTIVES = typing.get_args(Objective)
 CODE = '''def mean(xs):

@@ -8,7 +8,7 @@ import pytest
 from codestrata.data.tasks import fingerprint_task, hold_out, load_task
 from codestrata.errors import DataError, HubError
 from codestrata.records import Example, Task
-from codestrata.settings import TaskSettings
+from codestrata.settings.sections import TaskSettings
 
 
 def make_row(number, partition=None, repository=None, **changes):

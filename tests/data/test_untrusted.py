@@ -20,7 +20,7 @@ from codestrata.data.matrices import read_matrix
 from codestrata.data.tables import load_examples
 from codestrata.data.tasks import load_task
 from codestrata.errors import DataError, SettingsError
-from codestrata.settings import TaskSettings
+from codestrata.settings.sections import TaskSettings
 
 FEW = settings(deadline=None, max_examples=60)
 MANY = settings(deadline=None, max_examples=10_000)

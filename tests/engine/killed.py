@@ -19,7 +19,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from codestrata.checkpoints import Checkpoints
 from codestrata.components.lora import build_lora
 from codestrata.data.batches import EncodedExample
-from codestrata.settings import LoraSettings, TrainingSettings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.sections import TrainingSettings
 from codestrata.training import fit
 
 STEPS = 60

@@ -14,7 +14,8 @@ from codestrata.errors import TrainingError
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.progress import Silence
-from codestrata.settings import CacheSettings, LayersSettings, LoraSettings, TrainingSettings
+from codestrata.settings.components import LayersSettings, LoraSettings
+from codestrata.settings.sections import CacheSettings, TrainingSettings
 
 CPU = torch.device("cpu")
 ROWS = [

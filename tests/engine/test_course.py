@@ -28,15 +28,14 @@ from codestrata.data.batches import EncodedExample
 from codestrata.engine import course
 from codestrata.engine.states import StateStore
 from codestrata.interrupts import Interrupted, Interrupts
-from codestrata.settings import (
-    CacheSettings,
+from codestrata.settings.components import (
     HybridSettings,
     IA3Settings,
     LayersSettings,
     LoraSettings,
     OwnLayersSettings,
-    TrainingSettings,
 )
+from codestrata.settings.sections import CacheSettings, TrainingSettings
 from codestrata.training import fit
 
 CPU = torch.device("cpu")

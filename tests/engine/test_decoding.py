@@ -20,15 +20,14 @@ from codestrata.data.tokens import encode_texts
 from codestrata.engine import decoding
 from codestrata.engine.decoding import Decoding, decode_greedily
 from codestrata.models.loading import load_base
-from codestrata.settings import (
-    BaseSettings,
+from codestrata.settings.components import (
     HybridSettings,
     IA3Settings,
     LayersSettings,
     LoraSettings,
     OwnLayersSettings,
-    TaskSettings,
 )
+from codestrata.settings.sections import BaseSettings, TaskSettings
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 2, 3, 5, 8, 13, 21)

@@ -13,7 +13,7 @@ from codestrata.engine.decoding import can_decode
 from codestrata.engine.generation import Completion, build_completion, generate, rank_completions
 from codestrata.engine.precision import has_bf16
 from codestrata.models.pocket import build_tokenizer
-from codestrata.settings import DecodingSettings
+from codestrata.settings.sections import DecodingSettings
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,8 @@ from codestrata.engine.precision import (
 from codestrata.errors import SettingsError, TrainingError
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import load_base
-from codestrata.settings import BaseSettings, LoraSettings
+from codestrata.settings.components import LoraSettings
+from codestrata.settings.sections import BaseSettings
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ from codestrata.components.layers import build_layers
 from codestrata.components.lora import build_lora
 from codestrata.data.batches import EncodedExample, collate
 from codestrata.engine.prefixes import build_inputs, compute_states, find_prefix, shortened
-from codestrata.settings import LayersSettings, LoraSettings
+from codestrata.settings.components import LayersSettings, LoraSettings
 
 ROWS = [
     EncodedExample(

@@ -19,7 +19,8 @@ from codestrata.engine import states
 from codestrata.engine.prefixes import Prefix, compute_states, find_prefix
 from codestrata.engine.states import StateStore, lay_out
 from codestrata.progress import Silence
-from codestrata.settings import CacheSettings, LayersSettings
+from codestrata.settings.components import LayersSettings
+from codestrata.settings.sections import CacheSettings
 
 
 def build_rows(count, seed=0):

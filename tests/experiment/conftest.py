@@ -8,7 +8,7 @@ import pytest
 from codestrata.experiment import cells
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import write_jsonl
-from codestrata.settings import Settings, build_settings
+from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import RunDirectory
 
 NAMES = ("one", "two", "three", "four", "five")

@@ -8,7 +8,7 @@ from codestrata.experiment.archive import Archive, Model, fingerprint_component
 from codestrata.lab import open_lab
 from codestrata.methods import METHODS, build_component
 from codestrata.progress import Silence
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 MODEL = Model(base="b", kind="lora", component="c")
 

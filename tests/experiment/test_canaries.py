@@ -12,7 +12,7 @@ from codestrata.experiment.rescoring import rescore_run
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_jsonl, write_jsonl
 from codestrata.records import Prediction
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 
 @settings(max_examples=50)

@@ -4,7 +4,7 @@ import pytest
 
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_jsonl
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 TASKS = ("python", "javascript")
 

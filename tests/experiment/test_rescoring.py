@@ -14,7 +14,7 @@ from codestrata.experiment.rescoring import rescore_run, store_rescored
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import read_json, read_jsonl, write_json, write_jsonl
 from codestrata.manifests import read_contents
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 

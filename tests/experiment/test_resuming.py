@@ -11,7 +11,7 @@ from codestrata.errors import IsolationError, RunError, TrainingError
 from codestrata.experiment import cells, trainings, walk
 from codestrata.experiment.walk import resume_experiment, run_experiment
 from codestrata.files import read_json
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory, open_run
 
 OWN_TO_A_SESSION = {

@@ -18,7 +18,7 @@ from codestrata.lab import open_lab
 from codestrata.methods import METHODS, build_component, resolve_methods
 from codestrata.planning import count_prompts
 from codestrata.progress import Silence
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 
 MODES = ("full", "canary", "off")
 TASKS, TESTS, CANARIES = 5, 4, 2

@@ -21,7 +21,7 @@ from codestrata.lab import open_lab
 from codestrata.methods import METHODS, build_component
 from codestrata.planning import plan_run
 from codestrata.progress import Silence
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 from codestrata.verification.runs import verify_run
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from codestrata import journal as journals
 from codestrata.checkpoints import TENSORS_FILE, Checkpoints
 from codestrata.experiment.walk import resume_experiment, run_experiment
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 METHODS = ["replay", "ewc", "olora", "distill"]

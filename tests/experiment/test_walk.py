@@ -20,7 +20,7 @@ from codestrata.lab import open_lab
 from codestrata.methods import METHODS, build_component, choose_learning_rate
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.progress import Silence
-from codestrata.settings import build_settings, fingerprint
+from codestrata.settings.tree import build_settings, fingerprint
 from codestrata.store import list_runs
 from codestrata.training import fit
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from codestrata.experiment.walk import run_experiment
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 

@@ -11,7 +11,7 @@ from codestrata.exporting.cards import MERGED, write_adapter_card, write_base, w
 from codestrata.exporting.comparison import Comparison
 from codestrata.methods import METHODS
 from codestrata.report.tables import write_score
-from codestrata.settings import BaseSettings
+from codestrata.settings.sections import BaseSettings
 
 CHOICE = Choice(method="lora", seed=0, task="early")
 COMPARISON = Comparison(prompts=8, tokens=100, largest_difference=2e-6, largest_logit=12.5, same_answers=7)

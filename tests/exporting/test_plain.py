@@ -19,7 +19,13 @@ from codestrata.exporting.comparison import compare_models
 from codestrata.exporting.plain import build_plain_model, has_deeper_decoder
 from codestrata.models.families import list_stacks
 from codestrata.models.fingerprints import fingerprint_model
-from codestrata.settings import HybridSettings, IA3Settings, LayersSettings, LoraSettings, OwnLayersSettings
+from codestrata.settings.components import (
+    HybridSettings,
+    IA3Settings,
+    LayersSettings,
+    LoraSettings,
+    OwnLayersSettings,
+)
 
 ROWS = ([5, 9, 33, 1], [7, 1], [60, 3, 3, 18, 40, 2, 11, 1])
 DEPTHS = {

@@ -31,7 +31,7 @@ from watched_disk import Moment, watch
 
 from codestrata.cli.main import main as call_command_line
 from codestrata.experiment import cells, walk
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 IMPORTED = (bm25s, transformers, tree_sitter_javascript, tree_sitter_python)

@@ -12,7 +12,7 @@ from codestrata.languages.sandbox import Outcome, Program
 from codestrata.metrics import execution
 from codestrata.metrics.execution import describe_pass_rate, estimate_pass_rate, score_pass_rate
 from codestrata.records import Prediction
-from codestrata.settings import ExecutionSettings
+from codestrata.settings.sections import ExecutionSettings
 
 LIMITS = ExecutionSettings(timeout_seconds=2.0, memory_mib=256, allow_unconfined=True)
 TESTS = {

@@ -7,7 +7,7 @@ import torch
 from codestrata.errors import HubError, ModelError
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import choose_device, count_parameters, has_file, load_base
-from codestrata.settings import BaseSettings
+from codestrata.settings.sections import BaseSettings
 
 CPU = torch.device("cpu")
 

@@ -151,7 +151,7 @@ def pocket():
 
 def test_the_shipped_base_is_the_one_its_log_tells_of(pocket):
     from codestrata.models.loading import load_base
-    from codestrata.settings import BaseSettings
+    from codestrata.settings.sections import BaseSettings
 
     log = json.loads((pocket / "pretraining.json").read_text(encoding="utf-8"))
     base = load_base(BaseSettings(name="pocket"), torch.device("cpu"))

@@ -16,7 +16,7 @@ from codestrata.report.published import (
     list_published_findings,
 )
 from codestrata.results.founding import judge_founding
-from codestrata.settings import build_settings, to_tree
+from codestrata.settings.tree import build_settings, to_tree
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from codestrata.metrics.text import score_bleu
 from codestrata.presets import build_preset
 from codestrata.report.pointers import read_pointer
 from codestrata.results.founding import PUBLISHED, compute_sign_p, judge_founding
-from codestrata.settings import build_settings, to_tree
+from codestrata.settings.tree import build_settings, to_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 RECORDS = ROOT.parent / "shared" / "data" / "codesearchnet"

@@ -7,7 +7,8 @@ import pytest
 from codestrata.records import Cell
 from codestrata.results.measured import MethodWalks, Walk
 from codestrata.results.rechecks import choose_recheck, describe_isolation
-from codestrata.settings import MeasurementSettings, Settings, TaskSettings
+from codestrata.settings.sections import MeasurementSettings, TaskSettings
+from codestrata.settings.tree import Settings
 
 CELL = Cell(
     row=2,

@@ -6,7 +6,8 @@ from codestrata.analysis import matrix
 from codestrata.records import Cell, Metric, Score
 from codestrata.results.measured import Measured, MethodWalks, Walk
 from codestrata.results.references import describe_references, find_reference
-from codestrata.settings import Settings, TaskSettings
+from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tree import Settings
 
 TASKS = ("python", "javascript")
 N = 10

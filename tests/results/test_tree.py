@@ -21,7 +21,8 @@ from codestrata.results.tree import (
     describe_walk,
     find_value,
 )
-from codestrata.settings import Settings, TaskSettings
+from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tree import Settings
 
 TASKS = ({"name": "python"}, {"name": "javascript"})
 RATE = Metric(name="pass@1", kind="rate", formula="", source="", implementation="")

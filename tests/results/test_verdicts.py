@@ -6,7 +6,8 @@ import pytest
 from codestrata.records import Cell, Score
 from codestrata.results.measured import Control, Measured, MethodWalks, Walk
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
-from codestrata.settings import Settings, TaskSettings
+from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tree import Settings
 
 N = 100
 

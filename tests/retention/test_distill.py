@@ -9,7 +9,7 @@ from torch.nn import functional
 from codestrata.contracts import Lesson
 from codestrata.retention import distill as module
 from codestrata.retention.distill import Distillation, Outputs, measure_divergence
-from codestrata.settings import DistillSettings
+from codestrata.settings.retention import DistillSettings
 
 
 def build_head(weights):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from codestrata.contracts import Lesson
 from codestrata.retention.ewc import ElasticWeights
-from codestrata.settings import EwcSettings
+from codestrata.settings.retention import EwcSettings
 
 INPUTS = [(1.0, 0.0), (1.0, 2.0), (3.0, 0.0), (1.0, -2.0)]
 

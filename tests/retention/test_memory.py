@@ -7,7 +7,7 @@ from codestrata.checkpoints import FACTS_FILE, TENSORS_FILE
 from codestrata.errors import DataError
 from codestrata.retention.ewc import ElasticWeights
 from codestrata.retention.memory import Memory
-from codestrata.settings import EwcSettings, ReplaySettings
+from codestrata.settings.retention import EwcSettings, ReplaySettings
 
 
 @pytest.fixture

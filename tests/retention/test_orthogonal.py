@@ -6,7 +6,7 @@ import torch
 from codestrata.contracts import Lesson
 from codestrata.errors import TrainingError
 from codestrata.retention.orthogonal import OrthogonalRanks
-from codestrata.settings import OrthogonalSettings
+from codestrata.settings.retention import OrthogonalSettings
 
 A, B = "map.lora_A.weight", "map.lora_B.weight"
 

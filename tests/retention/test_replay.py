@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from codestrata.contracts import Lesson
 from codestrata.data.batches import EncodedExample
 from codestrata.retention.replay import Replay
-from codestrata.settings import ReplaySettings
+from codestrata.settings.retention import ReplaySettings
 
 
 def build_rows(names):

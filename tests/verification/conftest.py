@@ -10,7 +10,7 @@ import pytest
 
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import write_jsonl
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 from codestrata.verification import runs
 from codestrata.verification.checks import Check

@@ -7,7 +7,7 @@ from damaging import edit_results, flip, open_case
 
 from codestrata.files import read_json, write_text
 from codestrata.progress import Silence
-from codestrata.settings import build_settings
+from codestrata.settings.tree import build_settings
 from codestrata.verification.inputs import (
     check_base,
     check_data,

@@ -22,7 +22,7 @@ from codestrata.data.kata.printers import print_program, print_tests
 from codestrata.data.kata.programs import Program, draw_program, interpret, pick
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.records import Example, Task
-from codestrata.settings import TaskSettings
+from codestrata.settings.sections import TaskSettings
 
 LANGUAGES = ("python", "javascript", "lua")
 PROBES = 50

@@ -9,16 +9,18 @@ from hypothesis import given
 from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 
-from codestrata import settings
 from codestrata.errors import SettingsError
-from codestrata.settings import Settings, apply_assignment, build_settings, fingerprint, merge, to_tree
+from codestrata.settings import components, reading, retention, sections, tree
+from codestrata.settings.reading import apply_assignment, merge
+from codestrata.settings.tree import Settings, build_settings, fingerprint, to_tree
 
 PROPERTY = property_settings(deadline=None, max_examples=30)
 
 SECTIONS = [
     entry
-    for _, entry in inspect.getmembers(settings, dataclasses.is_dataclass)
-    if entry.__module__ == settings.__name__
+    for module in (components, retention, sections, tree)
+    for _, entry in inspect.getmembers(module, dataclasses.is_dataclass)
+    if entry.__module__ == module.__name__
 ]
 
 
@@ -93,8 +95,8 @@ def test_the_fingerprint_is_that_of_the_values_not_of_their_order(tree):
 
 
 def test_equal_settings_have_equal_fingerprints_however_they_were_made():
-    task = settings.TaskSettings(name="python")
-    by_hand = Settings(tasks=(task,), lora=settings.LoraSettings(alpha=8))
+    task = sections.TaskSettings(name="python")
+    by_hand = Settings(tasks=(task,), lora=components.LoraSettings(alpha=8))
     built = build_settings({"tasks": [{"name": "python"}], "lora": {"alpha": 8.0}})
     assert by_hand == built
     assert fingerprint(by_hand) == fingerprint(built)
@@ -116,7 +118,7 @@ def test_other_settings_have_another_fingerprint(changes):
 
 def test_the_smallest_tree_takes_all_other_values_from_the_defaults():
     built = build_settings({"tasks": [{"name": "python"}]})
-    assert built == Settings(tasks=(settings.TaskSettings(name="python"),))
+    assert built == Settings(tasks=(sections.TaskSettings(name="python"),))
 
 
 def test_a_tree_holds_only_what_toml_and_json_can_hold():
@@ -263,27 +265,31 @@ def test_values_above_their_range_are_refused(section, key, highest, too_high):
 
 @pytest.mark.parametrize("seed", [-1, 2**62 + 1, 2**63])
 def test_seeds_are_numbers_that_every_generator_takes(seed):
-    for tree in ({"seeds": [seed]}, {"decoding": {"seed": seed}}, {"tasks": [{"name": "a", "seed": seed}]}):
+    for changes in (
+        {"seeds": [seed]},
+        {"decoding": {"seed": seed}},
+        {"tasks": [{"name": "a", "seed": seed}]},
+    ):
         with pytest.raises(SettingsError, match=f"seeds?(.0)? is {seed}: "):
-            build_settings(build_tree(**tree))
+            build_settings(build_tree(**changes))
 
 
 @pytest.mark.parametrize("training", [{}, {"steps": 5, "epochs": 1.0}, {"steps": None, "epochs": None}])
 def test_training_lasts_for_steps_or_epochs(training):
     with pytest.raises(SettingsError, match="set exactly one of them"):
-        settings.TrainingSettings(**training)
+        sections.TrainingSettings(**training)
 
 
 @pytest.mark.parametrize("training", [{"steps": 0}, {"epochs": 0.0}, {"epochs": math.nan}])
 def test_training_lasts_for_some_time(training):
     with pytest.raises(SettingsError, match="it must be"):
-        settings.TrainingSettings(**training)
+        sections.TrainingSettings(**training)
 
 
 def test_a_file_task_needs_its_path():
     with pytest.raises(SettingsError, match="path is missing for task 'mine'"):
-        settings.TaskSettings(name="mine", source="file")
-    assert settings.TaskSettings(name="mine", source="file", path="a.jsonl").path == "a.jsonl"
+        sections.TaskSettings(name="mine", source="file")
+    assert sections.TaskSettings(name="mine", source="file", path="a.jsonl").path == "a.jsonl"
 
 
 @pytest.mark.parametrize("label", ["methods", "seeds", "tasks"])
@@ -297,7 +303,7 @@ def test_lists_of_a_run_are_neither_empty_nor_repeated(label):
 
 @pytest.mark.parametrize("name", ["python", "a", "0", "kata-python_2", "a" * 64])
 def test_good_names_pass(name):
-    assert settings.TaskSettings(name=name).name == name
+    assert sections.TaskSettings(name=name).name == name
 
 
 @pytest.mark.parametrize(
@@ -323,14 +329,14 @@ def test_good_names_pass(name):
 )
 def test_names_that_are_no_file_names_are_refused(name):
     with pytest.raises(SettingsError, match=r"tasks\.name is .*: use 1 to 64 letters"):
-        settings.TaskSettings(name=name)
+        sections.TaskSettings(name=name)
 
 
 @pytest.mark.parametrize("name", ["con", "NUL", "Aux", "prn", "COM1", "lpt9"])
 def test_names_of_devices_of_windows_are_refused(name):
     with pytest.raises(SettingsError, match=rf"tasks\.name is '{name}', which Windows takes for a device"):
-        settings.TaskSettings(name=name)
-    assert settings.TaskSettings(name=f"{name}-1").name == f"{name}-1"
+        sections.TaskSettings(name=name)
+    assert sections.TaskSettings(name=f"{name}-1").name == f"{name}-1"
 
 
 def test_names_that_differ_in_case_only_are_refused():
@@ -342,7 +348,7 @@ def test_names_that_differ_in_case_only_are_refused():
     "placement", ["encoder-top", "decoder-top", "both", "interleaved:1", "interleaved:12"]
 )
 def test_good_placements_pass(placement):
-    assert settings.LayersSettings(placement=placement).placement == placement
+    assert components.LayersSettings(placement=placement).placement == placement
 
 
 @pytest.mark.parametrize(
@@ -361,12 +367,12 @@ def test_good_placements_pass(placement):
 def test_other_placements_are_refused_with_the_choices(placement):
     choices = "encoder-top, decoder-top, both or interleaved:<positive whole number>"
     with pytest.raises(SettingsError, match=rf"layers\.placement is '{placement}': use {choices}"):
-        settings.LayersSettings(placement=placement)
+        components.LayersSettings(placement=placement)
 
 
 @pytest.mark.parametrize("init", ["copy", "scaled:0.02", "scaled:1e-3"])
 def test_good_inits_pass(init):
-    assert settings.LayersSettings(init=init).init == init
+    assert components.LayersSettings(init=init).init == init
 
 
 @pytest.mark.parametrize(
@@ -374,12 +380,12 @@ def test_good_inits_pass(init):
 )
 def test_other_inits_are_refused_with_the_choices(init):
     with pytest.raises(SettingsError, match=r"layers\.init is .*: use copy or scaled:<positive number>"):
-        settings.LayersSettings(init=init)
+        components.LayersSettings(init=init)
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu", "mps", "cuda", "cuda:0", "cuda:11"])
 def test_good_devices_pass(name):
-    assert settings.DeviceSettings(name=name).name == name
+    assert sections.DeviceSettings(name=name).name == name
 
 
 @pytest.mark.parametrize(
@@ -387,13 +393,13 @@ def test_good_devices_pass(name):
 )
 def test_other_devices_are_refused_with_the_choices(name):
     with pytest.raises(SettingsError, match=r"device\.name is .*: use auto, cuda, cuda:<n>, mps or cpu"):
-        settings.DeviceSettings(name=name)
+        sections.DeviceSettings(name=name)
 
 
 def test_an_experiment_file_is_read_as_plain_values(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text('seeds = [0, 1]\n[[tasks]]\nname = "é"\n', encoding="utf-8")
-    assert settings.read_toml(path) == {"seeds": [0, 1], "tasks": [{"name": "é"}]}
+    assert reading.read_toml(path) == {"seeds": [0, 1], "tasks": [{"name": "é"}]}
 
 
 @pytest.mark.parametrize(
@@ -418,12 +424,12 @@ def test_a_file_that_is_not_toml_is_refused_with_the_place(tmp_path, content, me
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SettingsError, match=message):
-        settings.read_toml(path)
+        reading.read_toml(path)
 
 
 def test_a_folder_is_no_experiment_file(tmp_path):
     with pytest.raises(SettingsError, match="cannot be read"):
-        settings.read_toml(tmp_path)
+        reading.read_toml(tmp_path)
 
 
 def test_merging_goes_into_sections_and_replaces_lists():

@@ -16,14 +16,8 @@ from hypothesis import strategies as st
 
 from codestrata.errors import SettingsError
 from codestrata.presets import PRESETS, build_preset
-from codestrata.settings import (
-    apply_assignment,
-    build_settings,
-    fingerprint,
-    merge,
-    read_toml,
-    to_tree,
-)
+from codestrata.settings.reading import apply_assignment, merge, read_toml
+from codestrata.settings.tree import build_settings, fingerprint, to_tree
 from codestrata.store import replace_off
 
 FEW = property_settings(deadline=None, max_examples=150)
