@@ -7,19 +7,21 @@ What this does not do: serve requests, or choose a task from the prompt.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codestrata.components.folders import describe, read_object
 from codestrata.components.residents import COMPONENT_FILE
+from codestrata.contracts import Component
 from codestrata.engine.generation import generate
 from codestrata.engine.host import prepare_host
 from codestrata.errors import ComponentError, RunError, SettingsError, describe_unknown
+from codestrata.merging import MERGED
 from codestrata.methods import METHODS, Method, build_component
 from codestrata.models.loading import choose_device, load_base
 from codestrata.settings.checks import check_name
-from codestrata.settings.tree import Settings
+from codestrata.settings.tree import Settings, build_section
 from codestrata.store import RunDirectory
 
 
@@ -61,18 +63,21 @@ def find_best(name: str, results: Any, task: str, method: str | None, seed: int 
     trained = {entry["name"]: entry for entry in results["methods"] if entry["component"] is not None}
     if method is not None and method not in trained:
         raise SettingsError(describe_unknown("trained method", method, trained))
-    names = [method] if method is not None else list(trained)
+    # What a router reached is no component's own.
+    scoring = [found for found, entry in trained.items() if entry["selection"] != "routed"]
+    names = [method] if method is not None else scoring
     if not names:
         raise RunError(f"Run {name!r} trained no component that could answer.")
-    seeds = {read_seed(entry) for found in names for entry in trained[found]["seeds"]}
+    # A choice means a component of the first order of the tasks.
+    walks = [(found, walk) for found in names for walk in trained[found]["seeds"] if walk["order"] == 0]
+    seeds = {read_seed(walk) for _, walk in walks}
     if seed is not None and seed not in seeds:
         raise SettingsError(describe_unknown("seed", str(seed), map(str, seeds)))
     scored = [
-        (score, found, read_seed(entry))
-        for found in names
-        for entry in trained[found]["seeds"]
-        if seed is None or read_seed(entry) == seed
-        if (score := read_final_score(results, entry, task)) is not None
+        (score, found, read_seed(walk))
+        for found, walk in walks
+        if seed is None or read_seed(walk) == seed
+        if (score := read_final_score(results, walk, task)) is not None
     ]
     if not scored:
         raise RunError(f"Run {name!r} has no score of {task!r} to choose a component by: name a --method.")
@@ -80,10 +85,10 @@ def find_best(name: str, results: Any, task: str, method: str | None, seed: int 
     return Choice(method=best, seed=best_seed, task=task)
 
 
-def read_final_score(results: Any, entry: Any, task: str) -> float | None:
+def read_final_score(results: Any, walk: Any, task: str) -> float | None:
     """The headline score on the task once the sequence was over; ``None`` where it was not measured."""
-    column = [loaded["name"] for loaded in results["tasks"]].index(task)
-    value: float | None = entry["R"]["test"][results["headline_metric"]][-1][column]
+    column = results["orders"][walk["order"]].index(task)  # R is in the order of the walk
+    value: float | None = walk["R"]["test"][results["headline_metric"]][-1][column]
     if value is not None and type(value) not in (int, float):
         raise ValueError(f"a score is {describe(value)}")
     return value
@@ -123,12 +128,11 @@ def answer(run: RunDirectory, choice: Choice, texts: Sequence[str], *, device: s
     method = check_choice(choice)
     settings = run.read_settings()
     template = read_template(run.inside(run.task_folder(choice.method, choice.seed, choice.task)))
-    folder = find_folder(run, settings, choice)
     prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     base = load_base(settings.base, choose_device(device))
-    component = build_component(method, base, settings)
-    component.load(choice.task, folder)
-    component.activate(choice.task)
+    source = find_folder(run, settings, choice)
+    component = build_component(method, base, read_own_settings(source, method, settings))
+    load_choice(component, run, settings, choice)
     completions = generate(
         base.model,
         base.tokenizer,
@@ -148,8 +152,56 @@ def find_folder(run: RunDirectory, settings: Settings, choice: Choice) -> Path:
         SettingsError: the choice is none of a run's.
     """
     method = check_choice(choice)
-    last = choice.task if method.has_component_per_task else settings.tasks[-1].name
+    is_merged = method.selection == "merged"
+    last = choice.task if method.is_named_by_task and not is_merged else settings.last_task
+    folder = run.task_folder(choice.method, choice.seed, last)
+    return run.inside(folder / MERGED if is_merged else folder)
+
+
+def find_last_folder(run: RunDirectory, settings: Settings, choice: Choice) -> Path | None:
+    """Where the part lies that all tasks share and the last training left; ``None``: with the component.
+
+    Raises: as ``find_folder``.
+    """
+    last = settings.last_task
+    if check_choice(choice).schedule != "shared" or choice.task == last:
+        return None
     return run.inside(run.task_folder(choice.method, choice.seed, last))
+
+
+def load_choice(component: Component, run: RunDirectory, settings: Settings, choice: Choice) -> None:
+    """Make the component that answers resident and active, as it was when the run came to its end.
+
+    Raises: ComponentError: its files are damaged or belong to another base; and as ``find_folder``.
+    """
+    component.load(choice.task, find_folder(run, settings, choice))
+    last = find_last_folder(run, settings, choice)
+    if last is not None:
+        component.load(settings.last_task, last)
+    component.activate(choice.task)
+
+
+def read_own_settings(folder: Path, method: Method, settings: Settings) -> Settings:
+    """The run's settings but for the section of the method's component, as one in a folder was built with it.
+
+    They differ where the run solved a rank or a number of blocks to make its methods comparable.
+
+    Raises: ComponentError: its ``component.json`` is damaged, or says settings that no component has.
+    """
+    assert method.component is not None
+    section, said = method.component.replace("-", "_"), read_object(folder, COMPONENT_FILE).get("settings")
+    if not isinstance(said, dict):
+        raise ComponentError(
+            f"{folder / COMPONENT_FILE}: settings is {describe(said)}, but those that the component was built"
+            " with are needed. Get the component again."
+        )
+    try:
+        own = build_section(type(getattr(settings, section)), said, f"{section}.")
+    except SettingsError as error:
+        raise ComponentError(
+            f"{folder / COMPONENT_FILE}: no settings of {method.component}: {error}"
+        ) from None
+    return replace(settings, **{section: own})
 
 
 def read_template(folder: Path) -> str:

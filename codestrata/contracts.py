@@ -60,6 +60,9 @@ class Component(Protocol):
     def parameters(self, name: str) -> Mapping[str, nn.Parameter]:
         """What training changes: tensor name as it is stored on disk -> parameter."""
 
+    def tensors(self, name: str) -> Mapping[str, torch.Tensor]:
+        """All that makes the component what it is now, what training leaves alone too; by name on disk."""
+
     def write(self, name: str, folder: Path, about: Mapping[str, Any]) -> None:
         """Store tensors, configuration and ``component.json`` (fingerprint, kind, ``about``) in ``folder``.
 

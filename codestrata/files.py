@@ -19,6 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ ADVICE = {
 }
 """What to do about a failure, where one can say."""
 
+PIECE_BYTES = 2**20
+"""A file is copied in pieces of this size."""
 LONGEST_LINE_BYTES = 16 * 2**20
 """A line of a JSONL file may be this long; reading one takes a few times its bytes."""
 LARGEST_DOCUMENT_BYTES = 256 * 2**20
@@ -62,6 +65,11 @@ def write_bytes(path: Path, *pieces: bytes | memoryview) -> None:
 
     Raises: StorageError: it cannot be written; the old content is still there, and no temporary file.
     """
+    write_pieces(path, pieces)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    """As ``write_bytes``, with bytes that come one after another."""
     make_folder(path.parent)
     with explain_failure(path, "written"):
         prefix = f".{path.name}."
@@ -140,6 +148,41 @@ def move(source: Path, target: Path) -> None:
         os.replace(source, target)
         sync_folder(target.parent)
         sync_folder(source.parent)
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Have ``target`` be the same file on the disk as ``source``, in one step; a copy where that cannot be.
+
+    What replaces one of them, as all of this module do, leaves the other as it is.
+
+    Raises: StorageError: ``target`` cannot be written, or ``source`` not be read; the old content is there.
+    """
+    make_folder(target.parent)
+    temporary = target.with_name(f".{target.name}.{os.urandom(4).hex()}{PART_SUFFIX}")
+    try:
+        os.link(source, temporary, follow_symlinks=False)
+    except OSError:  # another disk, a file system without links, or one link too many: a copy tells
+        copy_file(source, target)
+        return
+    try:
+        move(temporary, target)
+    finally:
+        with suppress(OSError):  # where both were one already, the system leaves the temporary name
+            os.unlink(temporary)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Replace ``target`` by what the plain file ``source`` holds. Raises StorageError: as ``share_file``."""
+    with explain_failure(source, "read"):
+        file = open_plain(source)
+    with file:
+        write_pieces(target, iter(partial(read_piece, file, source), b""))
+
+
+def read_piece(file: io.BufferedReader, path: Path) -> bytes:
+    """Some more of an open file; nothing at its end. Raises StorageError: it cannot be read."""
+    with explain_failure(path, "read"):
+        return file.read(PIECE_BYTES)
 
 
 def remove(path: Path) -> None:

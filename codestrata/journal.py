@@ -9,7 +9,7 @@ What this does not do: know what the units are, or outlive the run (``store`` re
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +46,25 @@ class Journal:
         self.recalled_seconds = 0.0
         self._folder: Path | None = None
         self._say: Callable[[str], None] = print
+        self._given: frozenset[str] = frozenset()
+        self._giver = ""
 
     def follow(self, folder: Path, say: Callable[[str], None]) -> None:
         """Find and keep units in this folder from now on; ``say`` is told of damaged ones."""
         self._folder, self._say = folder, say
+
+    def accept(self, units: Iterable[str], giver: str) -> None:
+        """Never work on these units, which the folder was given: without them there is an error.
+
+        Args:
+            units: their names.
+            giver: where they came from and what to do where one cannot serve, as a sentence.
+        """
+        self._given, self._giver = frozenset(units), giver
+
+    def is_given(self, unit: str) -> bool:
+        """Whether the unit is one of those that ``accept`` was told of."""
+        return unit in self._given
 
     @contextmanager
     def clock(self, phase: str) -> Iterator[None]:
@@ -82,7 +97,8 @@ class Journal:
             serves: whether a value that was found can be used here; else the work is done again.
             vital: whether nothing may be built on the other units without this one.
 
-        Raises: RunError: a vital unit is damaged, or gone though there are others.
+        Raises: RunError: a vital unit is damaged, or gone though there are others; one that was given is
+            damaged, gone or does not serve.
         """
         if self._folder is None:
             return work()
@@ -98,6 +114,8 @@ class Journal:
                 self.add(phase, spent)
                 self.recalled_seconds += spent
             return value  # type: ignore[no-any-return]  # kind says what it is
+        if unit in self._given:
+            raise RunError(f"{unit} cannot serve here, or is damaged or gone. {self._giver}")
         before = dict(self.seconds)
         value = work()
         took = {

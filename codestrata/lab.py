@@ -6,16 +6,20 @@ What this does not do: train, evaluate, or write anything.
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from codestrata.data.batches import EncodedExamples, encode_examples
 from codestrata.data.tasks import load_task
-from codestrata.data.tokens import encode_texts
+from codestrata.data.tokens import encode_prompts
 from codestrata.engine.host import Host, prepare_host
 from codestrata.engine.states import StateStore
+from codestrata.errors import DataError
 from codestrata.interrupts import Interrupts
 from codestrata.journal import Journal
+from codestrata.models.families import find_family
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
@@ -27,21 +31,30 @@ from codestrata.settings.tree import Settings
 class Lab:
     """A frozen base and tasks, ready to work with.
 
+    ``encoded`` are the training examples by task, ``validation`` those held out to choose by.
     ``cut_prompts`` counts the evaluation prompts over the limit; ``host`` says what was set for this process;
     ``store`` keeps what the frozen base makes of examples; ``journal`` what was done so far and how long it
-    took; ``interrupts`` are the signals that wait for the end of a training step.
+    took; ``interrupts`` are the signals that wait for the end of a training step. ``order`` counts the orders
+    of the tasks from 0; ``tasks`` come in it. ``fair`` is what was solved to make methods comparable, as the
+    results have it. In the lab of one method ``settings`` are the method's own, ``run_settings`` those of the
+    run, and ``steps`` (task -> optimizer steps) stand for what the settings say of its trainings.
     """
 
     settings: Settings
     base: Base
     tasks: tuple[Task, ...]
     encoded: Mapping[str, EncodedExamples]
+    validation: Mapping[str, EncodedExamples]
     cut_prompts: Mapping[str, int]
     host: Host
     store: StateStore
     progress: Progress
     journal: Journal
     interrupts: Interrupts
+    order: int = 0
+    fair: Mapping[str, Any] | None = None
+    run_settings: Settings | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 def open_lab(
@@ -59,9 +72,10 @@ def open_lab(
     host = prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     cache = choose_cache_folder(settings.cache)
     progress.start("load base and tasks", 1 + len(settings.tasks))
-    tasks, encoded, cut_prompts = [], {}, {}
+    tasks, encoded, validation, cut_prompts = [], {}, {}, {}
     with journal.clock("loading"):
         base = load_base(settings.base, choose_device(settings.device.name))
+        causal = find_family(base.model).is_causal
         progress.say(f"device: {base.device}, {host.threads} threads; memory: {host.allocator}")
         if base.weights_format == "checked pickle":
             progress.say(f"{settings.base.name} has no safetensors: read by torch's restricted unpickler")
@@ -70,17 +84,21 @@ def open_lab(
             task = load_task(section)
             if shortage := describe_shortage(task, section):
                 progress.say(shortage)
+            check_validation(task, settings)
             tasks.append(task)
-            encoded[task.name] = encode_examples(
-                task.train,
-                base.tokenizer,
+            encode = partial(
+                encode_examples,
+                tokenizer=base.tokenizer,
                 max_prompt_tokens=settings.training.max_prompt_tokens,
                 max_target_tokens=settings.training.max_target_tokens,
                 folder=cache if settings.cache.tokens else None,
+                causal=causal,
             )
+            encoded[task.name], validation[task.name] = encode(task.train), encode(task.validation)
             for note in encoded[task.name].notes:
                 progress.say(note)
-            prompts = encode_texts([example.prompt for example in (*task.test, *task.unseen)], base.tokenizer)
+            asked = [example.prompt for example in (*task.test, *task.unseen)]
+            prompts = encode_prompts(asked, base.tokenizer, causal=causal)
             cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
             progress.advance(number, section.name)
     return Lab(
@@ -88,12 +106,29 @@ def open_lab(
         base=base,
         tasks=tuple(tasks),
         encoded=encoded,
+        validation=validation,
         cut_prompts=cut_prompts,
         host=host,
         store=StateStore(folder=cache, settings=settings.cache, base_fingerprint=base.fingerprint),
         progress=progress,
         journal=journal,
         interrupts=interrupts or Interrupts(),
+    )
+
+
+def check_validation(task: Task, settings: Settings) -> None:
+    """Refuse a task without validation examples where trainings are to be validated.
+
+    Raises: DataError: it has none, and how many were asked for.
+    """
+    if settings.training.validation_steps is None or task.validation:
+        return
+    section = next(section for section in settings.tasks if section.name == task.name)
+    raise DataError(
+        f"Task {task.name!r} has no validation examples ({section.validation_examples} were asked for, and "
+        f"{len(task.train)} are there to train on), but training.validation_steps is "
+        f"{settings.training.validation_steps}: give the task more records or groups to hold some out, "
+        "or set training.validation_steps to null."
     )
 
 

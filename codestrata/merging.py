@@ -20,7 +20,7 @@ What this does not do: merge DoRA or rsLoRA, choose weights, or say whether the 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from peft.utils.merge_utils import dare_linear, dare_ties, task_arithmetic, ties
@@ -29,10 +29,11 @@ from torch import nn
 from codestrata.components.adapters import CONFIG_FILE, describe_config
 from codestrata.components.folders import describe, read_object
 from codestrata.components.lora import build_lora, build_lora_config
+from codestrata.contracts import Component
 from codestrata.errors import ComponentError, SettingsError, describe_unknown
 from codestrata.settings.components import LoraSettings
+from codestrata.settings.selection import Merge
 
-Merge = Literal["linear", "ties", "dare_linear", "dare_ties"]
 MERGED = "merged"
 DESCRIBED = ("r", "lora_alpha", "target_modules", "use_dora", "use_rslora")
 """What must be the same in all components that are merged."""
@@ -67,19 +68,41 @@ def merge_lora(
         ComponentError: a component is damaged, of another base, or of other settings.
         SettingsError: an unknown kind, or weights or a density that make no sense.
     """
-    shares = check_request(settings, folders, kind, weights, density)
+    check_request(settings, len(folders), kind, weights, density)
     component = build_lora(base, settings)
     wanted = describe_config(build_lora_config(settings, base))
-    parts = []
-    for number, folder in enumerate(folders):
+    parts = [f"part-{number}" for number in range(len(folders))]
+    for part, folder in zip(parts, folders, strict=True):
         check_settings(folder, wanted)
-        component.load(f"part-{number}", folder)
-        parts.append(component.parameters(f"part-{number}"))
-    component.attach(MERGED, seed=seed)
+        component.load(part, folder)
+    merge_residents(component, settings, parts, kind=kind, weights=weights, density=density, seed=seed)
+    component.write(MERGED, target, about or {})
+
+
+def merge_residents(
+    component: Component,
+    settings: LoraSettings,
+    names: Sequence[str],
+    *,
+    kind: Merge = "linear",
+    weights: Sequence[float] | None = None,
+    density: float = 0.5,
+    seed: int = 0,
+    target: str = MERGED,
+) -> None:
+    """Make a new resident, called ``target``, of resident LoRA components; the rest as in ``merge_lora``.
+
+    Raises:
+        ComponentError: no such resident, or one called ``target`` is there.
+        SettingsError: as ``merge_lora``.
+    """
+    shares = check_request(settings, len(names), kind, weights, density)
+    parts = [component.parameters(name) for name in names]
+    component.attach(target, seed=seed)
     scale = settings.alpha / settings.rank
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for name, merged in component.parameters(MERGED).items():
+        for name, merged in component.parameters(target).items():
             is_first = ".lora_A." in name
             factors = [math.sqrt(abs(share) * scale) for share in shares]
             if is_first:  # the sign of a weight counts once
@@ -88,7 +111,6 @@ def merge_lora(
                 ]
             found = merge_tensors([part[name] for part in parts], factors, kind, density)
             merged.copy_(found if is_first else found / scale)  # the merged component is scaled too
-    component.write(MERGED, target, about or {})
 
 
 def merge_tensors(
@@ -112,7 +134,7 @@ def merge_tensors(
 
 def check_request(
     settings: LoraSettings,
-    folders: Sequence[Path],
+    count: int,
     kind: Merge,
     weights: Sequence[float] | None,
     density: float,
@@ -122,13 +144,11 @@ def check_request(
         raise SettingsError(describe_unknown("kind of merge", kind, get_args(Merge)))
     if settings.variant != "plain":
         raise SettingsError(f"lora.variant is {settings.variant!r}: only plain LoRA can be merged.")
-    if len(folders) < 2:
-        raise SettingsError(f"{len(folders)} components to merge: name two at least.")
-    shares = [1 / len(folders)] * len(folders) if weights is None else list(weights)
-    if len(shares) != len(folders) or not all(map(math.isfinite, shares)):
-        raise SettingsError(
-            f"The weights are {shares}: a finite number for each of {len(folders)} is needed."
-        )
+    if count < 2:
+        raise SettingsError(f"{count} components to merge: name two at least.")
+    shares = [1 / count] * count if weights is None else list(weights)
+    if len(shares) != count or not all(map(math.isfinite, shares)):
+        raise SettingsError(f"The weights are {shares}: a finite number for each of {count} is needed.")
     if not 0 < density <= 1:
         raise SettingsError(f"The density is {density}: it must be in (0, 1].")
     return shares

@@ -39,6 +39,61 @@ def pocket() -> Tree:
     }
 
 
+def field() -> Tree:
+    """What a practitioner would try: every serious method on three kata languages in a row, three seeds.
+
+    Where each learning rate comes from, and which of them are not the lowest of their grid: docs/field.md.
+    """
+    task = {
+        "source": "kata",
+        "train_examples": 2400,
+        "validation_examples": 100,
+        "test_examples": 100,
+    }
+    return {
+        "preset": "field",
+        "methods": [
+            "base",
+            "lora",
+            "layers",
+            "hybrid",
+            "ia3",
+            "prompt",
+            "own-layers",
+            "shared-layers",
+            "warm",
+            "routed",
+            "merged",
+            "finetune",
+            "lora-seq",
+            "olora",
+            "ewc",
+            "replay",
+            "distill",
+            "joint",
+        ],
+        "seeds": [0, 1, 2],
+        "tasks": [{"name": name, **task} for name in ("python", "javascript", "lua")],
+        "base": {"name": "pocket"},
+        "training": {
+            "steps": 100,
+            "batch_size": 24,
+            "learning_rate": 3e-3,
+            "decay": "cosine",
+            "precision": "fp32",
+        },
+        "lora": {"rank": 16, "alpha": 32.0, "learning_rate": 7e-3},
+        "layers": {"placement": "both", "learning_rate": 1e-2},
+        "hybrid": {"placement": "both", "learning_rate": 1e-2},
+        "shared_layers": {"placement": "both", "learning_rate": 1e-2},
+        "ia3": {"learning_rate": 0.2},
+        "own_layers": {"placement": "both", "learning_rate": 2e-2},
+        "weights": {"learning_rate": 3e-3},
+        "decoding": {"batch_size": 100, "max_new_tokens": 96},
+        "measurement": {"agreement": False},
+    }
+
+
 def founding() -> Tree:
     """The founding experiment as it was run: copying trained, continuing scored, decoding sampled."""
     task = {
@@ -91,7 +146,7 @@ def founding_sound() -> Tree:
     }
 
 
-PRESETS = {"pocket": pocket, "founding": founding, "founding-sound": founding_sound}
+PRESETS = {"pocket": pocket, "field": field, "founding": founding, "founding-sound": founding_sound}
 
 
 def build_preset(name: str) -> Tree:

@@ -8,16 +8,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 SplitName = Literal["test", "unseen"]
-Schedule = Literal["isolated", "sequential", "joint", "warm"]
+Schedule = Literal["isolated", "sequential", "joint", "warm", "kept", "shared"]
 """How the tasks of a sequence share components.
 
 ``isolated``: a component per task, each newborn. ``warm``: a component per task, each but the first begins
 as a copy of the one before. ``sequential``: one component, trained on task after task. ``joint``: one
-component, made anew for every task and trained on all tasks so far at once.
+component, made anew for every task and trained on all tasks so far at once. ``kept``: a component per task,
+with a part that the first task's training makes and all later ones keep as it is. ``shared``: a component per
+task, with a part that is trained on with every task, so that all components change with it.
 """
-COMPONENT_PER_TASK: tuple[Schedule, ...] = ("isolated", "warm")
+COMPONENT_PER_TASK: tuple[Schedule, ...] = ("isolated", "warm", "kept")
 """Schedules under which every task has a component of its own, which no later training touches."""
-Origin = Literal["decoded", "rechecked", "canary", "taken-over", "structural", "control"]
+NAMED_BY_TASK: tuple[Schedule, ...] = (*COMPONENT_PER_TASK, "shared")
+"""Schedules under which every task has a component of its own, though later trainings may change it."""
+BORN_LATE: tuple[Schedule, ...] = ("isolated", "kept", "shared")
+"""Schedules under which the base answers a task until it has been trained on."""
+Origin = Literal["decoded", "rechecked", "canary", "taken-over", "routed", "structural", "control"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,6 +134,7 @@ class Cell:
     ``decoded`` cells were decoded for the first time. ``rechecked`` cells belong to an older task and were
     decoded again as a whole. ``taken-over`` cells hold the predictions of an earlier cell, as base and
     component had the same bytes for both; of ``canary`` cells some predictions were decoded again besides.
+    ``routed`` cells hold, example by example, the predictions of the component that a router picked.
     ``structural`` cells follow from the schedule (a component that does not exist yet: the base answers).
     ``control`` cells come from no model.
 
@@ -151,19 +158,25 @@ class Cell:
     @property
     def has_file(self) -> bool:
         """Whether its predictions were written for it; else they are those of an earlier cell."""
-        return self.origin in ("decoded", "rechecked", "control")
+        return self.origin in ("decoded", "rechecked", "routed", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
     """What training a component on one task did and cost.
 
+    ``steps`` were taken of ``planned_steps``: fewer where validation ``stopped`` it. ``validation`` says what
+    the loss on held-out examples was and which weights were kept (keys as in
+    ``engine.watch.ValidationLog``); ``None`` where nothing was validated.
+
     ``seconds`` is wall time; ``component_bytes`` is the size of its tensors on disk; ``parameters`` counts
     what was trained, ``total_parameters`` base and component together (for a full copy of the weights, the
     copy alone). ``padding`` is the share of padding in what was computed, in ``passes`` forward and backward
     passes of at most ``batch_tokens`` tokens, products in ``precision``. ``states`` says what became of the
     states of the frozen part below the first trained module (keys as in ``engine.states.StateUse``); ``None``
-    where there is none. ``component_fingerprint`` is that of the tensors it left; the base's fingerprints
+    where there is none. ``taken_over_from`` is the folder of the component of another method of equal kind,
+    schedule, settings and seed, whose training this is: it was not done again. ``component_fingerprint`` is
+    that of the tensors it left; the base's fingerprints
     must be equal.
     """
 
@@ -172,6 +185,8 @@ class Training:
     seed: int
     learning_rate: float
     steps: int
+    planned_steps: int
+    stopped: Literal["all steps", "patience"]
     examples: int
     tokens: int
     padding: float
@@ -191,3 +206,5 @@ class Training:
     passes: int
     batch_tokens: int
     states: Mapping[str, Any] | None
+    validation: Mapping[str, Any] | None
+    taken_over_from: str | None = None

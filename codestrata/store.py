@@ -6,6 +6,12 @@
         controls/<control>/                    the same of what answers without a model
         methods/<method>/seed-<n>/<task>/      the component after that task, predictions.jsonl, scores.jsonl
             transfer/                          that component on the other tasks
+            merged/                            what was merged of the components of all tasks so far
+            routing.jsonl  router.safetensors  who answered which prompt without a label; the router
+            oracle/                            a routed method's answers with the label
+            retention/                         of the last task: what protects this one and all before it
+            fraction-<f>/                      what a component trained on a part of the data answers
+        methods/<method>/order-<n>/seed-<n>/   the same of every order of the tasks after the first
         noise/<method>/seed-<n>/<task>/        the same weights decoded once more
         lora_<task>/  full_<task>/             the first seed's components of ``lora`` and ``layers``
         experimental_results.json  results_analysis.md
@@ -112,13 +118,17 @@ class RunDirectory:
         """Where the finished units of an unfinished run lie."""
         return self.path / JOURNAL
 
-    def checkpoints_folder(self, method: str, seed: int, task: str) -> Path:
+    def checkpoints_folder(self, method: str, seed: int, task: str, order: int = 0) -> Path:
         """Where the checkpoints of a method's training on ``task`` lie while the run is unfinished."""
-        return self.path / CHECKPOINTS / method / f"seed-{seed}" / task
+        return self.path / CHECKPOINTS / name_walk(method, seed, order) / task
 
-    def task_folder(self, method: str, seed: int, task: str) -> Path:
+    def task_folder(self, method: str, seed: int, task: str, order: int = 0) -> Path:
         """Where a method's component after training on ``task`` lies."""
-        return self.path / "methods" / method / f"seed-{seed}" / task
+        return self.path / "methods" / name_walk(method, seed, order) / task
+
+    def memory_folder(self, method: str, seed: int, task: str, order: int = 0) -> Path:
+        """Where a finished run keeps what a retention remembers after its last task."""
+        return self.task_folder(method, seed, task, order) / "retention"
 
     def founding_folder(self, component: str, task: str) -> Path | None:
         """Where the founding experiment kept such a component, if it had it."""
@@ -275,6 +285,15 @@ class RunDirectory:
     def _drop_rewritten(self) -> None:
         remove(self.path / REWRITTEN / DONE_FILE)  # first: half of the rest must not look sealed
         remove(self.path / REWRITTEN)
+
+
+def name_walk(method: str, seed: int, order: int = 0) -> str:
+    """What the folders of one walk are called; the first order has none of its own.
+
+    >>> name_walk("lora", 0), name_walk("lora", 0, order=2)
+    ('lora/seed-0', 'lora/order-2/seed-0')
+    """
+    return f"{method}/seed-{seed}" if order == 0 else f"{method}/order-{order}/seed-{seed}"
 
 
 def replace_off(value: Any) -> Any:

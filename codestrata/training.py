@@ -7,7 +7,6 @@ checkpoints are given, a training that was broken off goes on from the newest on
 What this does not do: know tasks, sequences, directories or what kind of component it trains.
 """
 
-import gc
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,8 @@ from accelerate import Accelerator
 
 from codestrata.checkpoints import Checkpoints
 from codestrata.contracts import Component, Lesson, Retention
-from codestrata.data.batches import IGNORED, EncodedExample, collate, cut_step, measure_rows, plan_epoch
-from codestrata.engine.bench import Bench, forget_gradients, list_used, set_up, without_dropout
+from codestrata.data.batches import EncodedExample, cut_step, measure_extents, measure_rows, plan_epoch
+from codestrata.engine.bench import Bench, forget_gradients, list_used, set_up
 from codestrata.engine.course import (
     Course,
     Step,
@@ -33,18 +32,16 @@ from codestrata.engine.course import (
     identify,
 )
 from codestrata.engine.host import seeded
-from codestrata.engine.losses import measure_loss
 from codestrata.engine.memory import MemoryGauge
-from codestrata.engine.precision import DTYPES, Chosen, compute_in
-from codestrata.engine.prefixes import build_inputs
+from codestrata.engine.passes import choose_budget, free_memory, measure_entropy, run_part
+from codestrata.engine.precision import Chosen
+from codestrata.engine.remarks import describe_failure, describe_kept, describe_step, say_outcome
 from codestrata.engine.states import StateStore, StateUse
+from codestrata.engine.watch import Stopped, ValidationLog, Watch, build_watch
 from codestrata.errors import DivergenceError, TrainingError
+from codestrata.models.families import find_family
 from codestrata.progress import Progress, Silence
 from codestrata.settings.sections import TrainingSettings
-
-BATCH_TOKENS = {"cpu": 8192}
-"""Token budget where the settings leave it open; other devices take more."""
-ACCELERATOR_BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +53,13 @@ class FitLog:
     counts prompt and target tokens without padding; ``padding`` is the share of padding in what was computed.
     ``passes`` is how often the model ran forward and backward, ``batch_tokens`` the token budget in the end.
     ``states`` says what became of the frozen prefix, ``None`` where there is none. ``peak_memory_mib`` is the
-    most that ``memory_counter`` saw.
+    most that ``memory_counter`` saw. ``steps`` were taken of ``planned_steps``: fewer where validation
+    ``stopped`` the training; ``validation`` is ``None`` where there was none.
     """
 
     steps: int
+    planned_steps: int
+    stopped: Stopped
     examples: int
     tokens: int
     padding: float
@@ -71,6 +71,7 @@ class FitLog:
     states: StateUse | None
     peak_memory_mib: float | None
     memory_counter: str
+    validation: ValidationLog | None
 
     @property
     def final_loss(self) -> float:
@@ -89,6 +90,7 @@ def fit(
     seed: int,
     pad_id: int,
     device: torch.device,
+    validation: Sequence[EncodedExample] = (),
     retention: Retention | None = None,
     store: StateStore | None = None,
     checkpoints: Checkpoints | None = None,
@@ -110,6 +112,8 @@ def fit(
         seed: of the order of examples and of dropout.
         pad_id: what batches are filled with.
         device: where the base is.
+        validation: examples whose loss decides when to stop and which weights stay, as the settings have it;
+            nothing is learned from them. Not looked at without ``settings.validation_steps``.
         retention: protects earlier tasks, and remembers this one at the end.
         store: keeps the states of the frozen prefix; ``None`` computes them in every step.
         checkpoints: keep the training's state, and the last one after the last step; the newest that is of
@@ -118,18 +122,24 @@ def fit(
         label: what the phase is called.
 
     Raises:
-        TrainingError: no examples, a loss or gradient that is not finite (the step and the examples are
-            named), an example that does not fit into memory alone, or a base in fp16.
+        TrainingError: no examples (to train on, or to validate on where that is asked for), a loss or
+            gradient that is not finite (the step and the examples are named), an example that does not fit
+            into memory alone, or a base in fp16.
         StorageError: a checkpoint cannot be written.
         Interrupted: a signal came; the step under way is finished and its checkpoint stored.
     """
     if not rows:
         raise TrainingError("There are no training examples.")
+    if settings.validation_steps is not None and not validation:
+        raise TrainingError(
+            f"training.validation_steps is {settings.validation_steps}, but there are no validation examples."
+        )
     progress = progress or Silence()
     started = time.perf_counter()
     memory = MemoryGauge(device)
     own = len(rows)
-    plan: Sequence[Sequence[int]] = plan_steps(measure_rows(rows), settings, seed=seed)
+    extents = measure_extents(measure_rows(rows), causal=find_family(component.model).is_causal)
+    plan: Sequence[Sequence[int]] = plan_steps(extents, settings, seed=seed)
     if retention is not None:
         rows, plan = retention.mix(rows, plan, seed=seed)
     with (
@@ -152,11 +162,15 @@ def fit(
         if retention is not None:
             retention.begin(bench.parameters)
         course = begin(bench, plan, settings, learning_rate=learning_rate, memory=memory, started=started)
+        course.watch = build_watch(validation, settings, planned=len(plan), budget=course.budget)
         identity = dict[str, Any]()
         if checkpoints is not None:
-            identity = identify(component, bench, settings, learning_rate=learning_rate, seed=seed)
+            identity = identify(component, course, settings, learning_rate=learning_rate, seed=seed)
             find_place(course, checkpoints, identity, progress=progress, label=label)
         run_steps(course, settings, checkpoints, identity, progress=progress, label=label)
+        if course.watch is not None:
+            course.watch.put_back(bench.parameters)
+            say_outcome(course, course.watch, progress, label)
         if retention is not None:
             retention.remember(look_back(course, own))
         return describe_course(course)
@@ -187,7 +201,7 @@ def begin(
         optimizer=optimizer,
         memory=memory,
         started=started,
-        budget=settings.batch_tokens or BATCH_TOKENS.get(bench.device.type, ACCELERATOR_BATCH_TOKENS),
+        budget=choose_budget(settings, bench.device),
     )
 
 
@@ -213,9 +227,9 @@ def look_back(course: Course, own: int) -> Lesson:
     forget_gradients(bench.parameters)
 
     def differentiate(number: int) -> None:
-        run_part(alone, [number], collate([bench.rows[number]], bench.pad_id)).backward()  # type: ignore[no-untyped-call]
+        run_part(alone, [number], bench.collate([number])).backward()  # type: ignore[no-untyped-call]
 
-    used = sorted(number for number in list_used(course.plan) if number < own)
+    used = sorted(number for number in list_used(course.taken) if number < own)
     return Lesson(
         parameters=bench.parameters,
         examples={number: bench.rows[number] for number in used},
@@ -226,10 +240,12 @@ def look_back(course: Course, own: int) -> Lesson:
 
 def describe_course(course: Course) -> FitLog:
     """The log of a training that is over."""
-    spent = course.measure()
+    spent, steps, watch = course.measure(), len(course.done), course.watch
     return FitLog(
-        steps=len(course.plan),
-        examples=sum(map(len, course.plan)),
+        steps=steps,
+        planned_steps=len(course.plan),
+        stopped=course.stopped,
+        examples=sum(map(len, course.taken)),
         tokens=sum(step.tokens for step in course.done),
         padding=1 - sum(step.tokens for step in course.done) / sum(step.cells for step in course.done),
         seconds=spent.seconds,
@@ -240,11 +256,15 @@ def describe_course(course: Course) -> FitLog:
         states=course.describe_states(),
         peak_memory_mib=spent.peak_memory_mib,
         memory_counter=course.memory.counter,
+        validation=None if watch is None else watch.describe(steps, spent.validation_seconds),
     )
 
 
 def plan_steps(lengths: np.ndarray, settings: TrainingSettings, *, seed: int) -> list[list[int]]:
-    """The examples of every optimizer step: a pure function of lengths, settings and seed."""
+    """The examples of every optimizer step: a pure function of lengths, settings and seed.
+
+    ``lengths`` are what the examples take of a batch, (N, 2).
+    """
     total = count_steps(len(lengths), settings)
     steps: list[list[int]] = []
     epoch = 0
@@ -290,11 +310,34 @@ def run_steps(
             optimizer.zero_grad()
             course.done.append(step)
             course.memory.sample()
+            if course.watch is not None and course.watch.is_due(len(course.done)):
+                validate(course, course.watch, checkpoints, progress)
             if checkpoints is not None:
                 checkpoints.offer(
                     len(course.done), lambda: build_checkpoint(course, identity), last=course.is_over
                 )
-        progress.advance(len(course.done), f"loss {step.loss:.3f}")
+        progress.advance(len(course.done), describe_step(course))
+
+
+def validate(course: Course, watch: Watch, checkpoints: Checkpoints | None, progress: Progress) -> None:
+    """Measure the validation loss after the step that was taken last, and take it down.
+
+    Out of memory halves the watch's own budget: the training goes on as it would have gone on.
+
+    Raises: TrainingError: it is not finite.
+    """
+    started, step = time.perf_counter(), len(course.done)
+    loss, affordable = measure_entropy(course.bench, watch.rows, watch.budget)
+    if affordable < watch.budget:
+        progress.say(f"out of memory: validations compute at most {affordable} tokens together from now on")
+        watch.budget = affordable
+    if not math.isfinite(loss):
+        raise DivergenceError(
+            f"The validation loss is {loss} after step {step}. Begin a new run with a lower learning rate "
+            f"(--set training.learning_rate=...).{describe_kept(checkpoints)}"
+        )
+    watch.note(step, loss, course.bench.parameters)
+    course.validation_seconds += time.perf_counter() - started
 
 
 def differentiate_next(
@@ -341,7 +384,7 @@ def differentiate(
     Raises: TrainingError: one example alone does not fit.
     """
     while True:
-        cut = cut_step(bench.lengths[list(numbers)], budget, overhead=bench.overhead)
+        cut = cut_step(bench.extents[list(numbers)], budget, overhead=bench.overhead)
         parts = [[numbers[place] for place in part] for part in cut]
         try:
             return accumulate(bench, parts, accelerator), budget
@@ -353,9 +396,7 @@ def differentiate(
                     "lower training.max_prompt_tokens and training.max_target_tokens."
                 ) from error
         forget_gradients(bench.parameters)
-        if bench.device.type == "cuda":
-            gc.collect()
-            torch.cuda.empty_cache()
+        free_memory(bench.device)
         budget = min(budget, max(count_cells(bench, part) for part in parts)) // 2
 
 
@@ -369,9 +410,8 @@ def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accele
     divisor = bench.usual_targets * len(numbers)
     entropy, cells = 0.0, 0
     for part in parts:
-        batch = collate([bench.rows[number] for number in part], bench.pad_id)
-        cells += batch["input_ids"].numel() + batch["labels"].numel()
-        loss = run_part(bench, part, batch)
+        cells += count_cells(bench, part)
+        loss = run_part(bench, part, bench.collate(part))
         accelerator.backward(loss / divisor)
         entropy += loss.item()
     total = entropy / int(bench.lengths[numbers, 1].sum())
@@ -386,32 +426,7 @@ def accumulate(bench: Bench, parts: Sequence[Sequence[int]], accelerator: Accele
 
 def count_cells(bench: Bench, part: Sequence[int]) -> int:
     """Tokens of a part with its padding."""
-    return len(part) * int(bench.lengths[list(part)].max(0).sum())
-
-
-def run_part(bench: Bench, numbers: Sequence[int], batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The summed cross entropy of some examples' target tokens, with what a retention adds to it."""
-    states = None if bench.states is None else bench.states.read(numbers)
-    batch = {key: tensor.to(bench.device) for key, tensor in batch.items()}
-
-    def run() -> torch.Tensor:
-        # Autocast keeps converted weights until its end: each run has its own, for the weights may differ.
-        with compute_in(bench.precision, bench.device):
-            hidden: torch.Tensor = bench.model(**build_inputs(bench.model, batch, states)).logits
-        return hidden  # for lack of an output layer
-
-    hidden, labels = run(), batch["labels"]
-    with compute_in(bench.precision, bench.device):
-        loss = measure_loss(hidden, bench.head, labels, DTYPES[bench.precision])
-    if bench.retention is None:
-        return loss
-
-    def run_again() -> torch.Tensor:
-        with without_dropout(bench.model):
-            return run()
-
-    added = bench.retention.compare(run_again, hidden, bench.head, labels != IGNORED)
-    return loss if added is None else loss + added
+    return len(part) * int(bench.extents[list(part)].max(0).sum())
 
 
 def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> float:
@@ -427,20 +442,3 @@ def scale_learning_rate(step: int, total: int, settings: TrainingSettings) -> fl
             return max(0.0, 1 - progress)
         case "cosine":
             return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-
-
-def describe_failure(what: str, value: float, step: int, identifiers: Sequence[str]) -> str:
-    """Where a training came to a number that it cannot go on from, and what to do."""
-    return (
-        f"The {what} is {value} at step {step}, on examples {', '.join(identifiers)}. "
-        "Begin a new run with a lower learning rate (--set training.learning_rate=...), or look at these "
-        "examples."
-    )
-
-
-def describe_kept(checkpoints: Checkpoints | None) -> str:
-    """What is kept of a training that cannot go on."""
-    if checkpoints is None or checkpoints.newest is None:
-        return ""
-    step = checkpoints.newest
-    return f" The component before step {step + 1} is kept in {checkpoints.place(step)}."

@@ -90,6 +90,109 @@ def tiny_base_folder(build_tiny_t5: Callable[..., Any], tmp_path_factory: pytest
 
 
 @pytest.fixture(scope="session")
+def build_tiny_decoder() -> Callable[..., Any]:
+    """Makes a decoder-only model with random weights in evaluation mode, by its model type: 3 blocks."""
+
+    def build(model_type: str, *, seed: int = 0, **overrides: Any) -> Any:
+        import torch
+        from transformers import AutoConfig, AutoModelForCausalLM
+
+        values = {
+            "vocab_size": 64,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "max_position_embeddings": 512,
+            "initializer_range": 0.2,  # with the usual 0.02 all answers of so small a model are alike
+            "tie_word_embeddings": model_type != "llama",
+            "pad_token_id": None,
+            "bos_token_id": None,
+            "eos_token_id": 1,
+            **overrides,
+        }
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            config = AutoConfig.for_model(model_type, **values)
+            return AutoModelForCausalLM.from_config(config).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def first_tiny_decoders(build_tiny_decoder: Callable[..., Any]) -> dict[str, Any]:
+    """The models that ``tiny_llama``, ``tiny_qwen2`` and ``tiny_qwen3`` copy; do not change them."""
+    return {model_type: build_tiny_decoder(model_type) for model_type in ("llama", "qwen2", "qwen3")}
+
+
+@pytest.fixture
+def tiny_llama(first_tiny_decoders: dict[str, Any]) -> Any:
+    """A tiny Llama of one's own: embedding and output layer apart, no token for padding."""
+    return copy.deepcopy(first_tiny_decoders["llama"])
+
+
+@pytest.fixture
+def tiny_qwen2(first_tiny_decoders: dict[str, Any]) -> Any:
+    """A tiny Qwen2 of one's own: embedding and output layer tied, biases beside queries, keys and values."""
+    return copy.deepcopy(first_tiny_decoders["qwen2"])
+
+
+@pytest.fixture
+def tiny_qwen3(first_tiny_decoders: dict[str, Any]) -> Any:
+    """A tiny Qwen3 of one's own: embedding and output layer tied, norms of queries and keys."""
+    return copy.deepcopy(first_tiny_decoders["qwen3"])
+
+
+@pytest.fixture(scope="session")
+def tiny_decoder_folders(
+    build_tiny_decoder: Callable[..., Any], tiny_base_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Folders by model type as a user might name them in ``base.name``, with the tokens of the tiny T5's.
+
+    As with published ones, Llama's tokenizer puts a token first and has none for padding; Qwen's adds none.
+    """
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    folders = {}
+    for model_type in ("llama", "qwen2", "qwen3"):
+        folder = tmp_path_factory.mktemp("base") / f"tiny-{model_type}"
+        tokenizer: Any = AutoTokenizer.from_pretrained(tiny_base_folder)
+        first, ids = "<extra_id_0>", {}
+        if model_type == "llama":
+            tokenizer.bos_token, tokenizer.pad_token = first, None
+            ids = {"bos_token_id": tokenizer.bos_token_id}
+        single = f"{first} $A" if model_type == "llama" else "$A"
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=single, special_tokens=[(first, tokenizer.convert_tokens_to_ids(first))]
+        )
+        tokenizer.save_pretrained(folder)
+        build_tiny_decoder(model_type, vocab_size=len(tokenizer), **ids).save_pretrained(folder)
+        folders[model_type] = folder
+    return folders
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_folder(tiny_decoder_folders: dict[str, Path]) -> Path:
+    """A tiny Llama as a user might name it in ``base.name``."""
+    return tiny_decoder_folders["llama"]
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2_folder(tiny_decoder_folders: dict[str, Path]) -> Path:
+    """A tiny Qwen2 as a user might name it in ``base.name``."""
+    return tiny_decoder_folders["qwen2"]
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen3_folder(tiny_decoder_folders: dict[str, Path]) -> Path:
+    """A tiny Qwen3 as a user might name it in ``base.name``."""
+    return tiny_decoder_folders["qwen3"]
+
+
+@pytest.fixture(scope="session")
 def tiny_tree(tiny_base_folder: Path) -> Callable[..., dict[str, Any]]:
     """Makes the tree of a whole run that takes a second or two: other values for a section are laid over."""
 
@@ -145,3 +248,12 @@ def tiny_run(tiny_settings: Settings, tmp_path_factory: pytest.TempPathFactory) 
     from codestrata.experiment.walk import run_experiment
 
     return run_experiment(tiny_settings, root=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def routed_run(quick_tree: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """A finished run whose components a router picks, for many tests to look at; do not change it."""
+    from codestrata.experiment.walk import run_experiment
+
+    tree = quick_tree(methods=["routed"], measurement={"agreement": False, "transfer": False})
+    return run_experiment(build_settings(tree), root=tmp_path_factory.mktemp("routed"), name="r")

@@ -3,12 +3,15 @@
 import copy
 import json
 import os
+import re
 import shutil
 
 import pytest
 
 from codestrata.answering import Choice, answer, choose_component
 from codestrata.errors import ComponentError, RunError, SettingsError
+from codestrata.experiment.walk import run_experiment
+from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
 
@@ -84,6 +87,29 @@ def test_of_a_method_the_seed_asked_for_answers(pretend):
     assert choose_component(run, "python", None, seed=7) == Choice(method="lora", seed=7, task="python")
     with pytest.raises(SettingsError, match=r"Unknown seed '1'\. Known: 0, 7\."):
         choose_component(run, "python", "lora", seed=1)
+
+
+@pytest.mark.parametrize("orders", ["latin", [["late", "early"], ["early", "late"]]], ids=str)
+def test_of_several_orders_the_first_one_s_components_answer(orders, quick_tree, tmp_path):
+    tree = quick_tree(
+        methods=["lora-seq"],
+        orders=orders,
+        seeds=[0, 3],
+        training={"steps": 1},
+        decoding={"max_new_tokens": 2},
+        measurement={"agreement": False, "transfer": False},
+    )
+    done = run_experiment(build_settings(tree), root=tmp_path)
+    results = done.read_results()
+    finals = {(0, 0): (0.2, 0.8), (0, 3): (0.6, 0.4), (1, 0): (0.9, 0.1), (1, 3): (0.1, 0.9)}
+    for walk in results["methods"][0]["seeds"]:
+        scores = dict(zip(("early", "late"), finals[walk["order"], walk["seed"]], strict=True))
+        row = [scores[task] for task in results["orders"][walk["order"]]]
+        walk["R"]["test"][results["headline_metric"]][-1] = row
+    run = RunDirectory(tmp_path / "pretended")
+    run.finish(results, "")
+    assert choose_component(run, "early", None) == Choice(method="lora-seq", seed=3, task="early")
+    assert choose_component(run, "late", None) == Choice(method="lora-seq", seed=0, task="late")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +228,7 @@ def test_results_of_a_stranger_lead_nowhere(change, error, message, pretend):
 
 def test_a_task_that_would_lead_out_is_refused(pretend):
     def change(results):
-        results["tasks"][0]["name"] = "../../x"
+        results["tasks"][0]["name"] = results["orders"][0][0] = "../../x"
 
     with pytest.raises(SettingsError, match=r"The task's name is '\.\./\.\./x'"):
         choose_component(pretend(change), "../../x", "lora")
@@ -269,3 +295,20 @@ def test_a_template_that_is_none_is_refused_before_anything_is_loaded(template, 
     edit(copied.task_folder("lora", 0, "python") / "component.json", prompt_template=template)
     with pytest.raises(ComponentError, match=r"prompt_template is .*, but a text with \{\} in it is needed"):
         answer(copied, LORA, ["sum"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (None, "but those that the component was built with are needed"),
+        (["rank"], "but those that the component was built with are needed"),
+        ({"rank": 0}, "no settings of lora: lora.rank is 0: it must be at least 1"),
+        ({"rank": "large"}, "no settings of lora: lora.rank is 'large': expected int"),
+        ({"ranks": 2}, "no settings of lora: Unknown setting 'lora.ranks'"),
+    ],
+    ids=str,
+)
+def test_settings_that_no_component_has_are_refused(settings, said, copied):
+    edit(copied.task_folder("lora", 0, "python") / "component.json", settings=settings)
+    with pytest.raises(ComponentError, match=re.escape(said)):
+        answer(copied, LORA, ["sum"], device="cpu")

@@ -21,9 +21,9 @@ FLOORS = {
     1: ("settings", "presets", "contracts", "environment", "languages", "analysis", "manifests"),
     2: ("data", "models", "metrics", "store", "journal", "checkpoints", "report"),
     3: ("components", "retention", "engine", "results"),
-    4: ("training", "evaluation", "controls", "selection", "lab", "methods", "merging"),
-    5: ("experiment", "planning", "answering", "pretraining"),
-    6: ("server", "sweep", "exporting", "verification"),
+    4: ("training", "evaluation", "validation", "controls", "selection", "lab", "methods", "merging"),
+    5: ("experiment", "diagnosis", "answering", "pretraining"),
+    6: ("planning", "server", "sweep", "exporting", "verification", "dispatch"),
     7: ("cli",),
     8: ("__main__",),
 }

@@ -105,6 +105,7 @@ def test_make_and_docs_name_every_script():
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_results_carry_machine_options_and_every_repeat(reports, name):
     report = reports[name]
     machine = report["machine"]
@@ -122,6 +123,7 @@ def test_results_carry_machine_options_and_every_repeat(reports, name):
         assert target["name"] in re.sub(r"\s+", " ", reports["printed"])
 
 
+@pytest.mark.slow
 def test_training_measures_every_contender_by_epoch(reports):
     medians = reports["training"]["medians"]
     assert set(medians["lora"]) == {"founding", "trainer", "ours"}
@@ -139,6 +141,7 @@ def test_training_measures_every_contender_by_epoch(reports):
     assert all(ratio > 0 for ratio in found.values())
 
 
+@pytest.mark.slow
 def test_losses_compare_three_seeds(reports):
     (table,) = reports["losses"]["repeats"].values()
     assert set(table) == {"trainer", "ours"}
@@ -148,6 +151,7 @@ def test_losses_compare_three_seeds(reports):
     assert target["wanted"] == pytest.approx(max(max(found) - min(found) for found in losses.values()))
 
 
+@pytest.mark.slow
 def test_decoding_counts_equal_answers(reports):
     for title, table in reports["decoding"]["medians"].items():
         assert {"one by one", "batched", "ours", "ours, bf16"} <= set(table)
@@ -160,6 +164,7 @@ def test_decoding_counts_equal_answers(reports):
     assert all(row["repeats_itself"] for row in rows)
 
 
+@pytest.mark.slow
 def test_swapping_measures_latency_and_bytes(reports):
     report = reports["swapping"]
     for kind in ("lora", "layers"):
@@ -171,6 +176,7 @@ def test_swapping_measures_latency_and_bytes(reports):
         assert size["excess"] == pytest.approx(size["folder_bytes"] / size["theoretical_bytes"] - 1)
 
 
+@pytest.mark.slow
 def test_scaling_runs_whole_runs(reports):
     report = reports["scaling"]
     assert list(report["medians"]["tasks"]) == ["1 tasks", "2 tasks"]

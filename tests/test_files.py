@@ -559,3 +559,55 @@ def test_a_disk_that_cannot_sync_folders_is_good_enough(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", sync)
     files.write_text(tmp_path / "a", "text")
     assert (tmp_path / "a").read_text() == "text"
+
+
+def test_a_shared_file_takes_no_room_of_its_own_and_is_never_changed_with_the_other(tmp_path):
+    source, target = tmp_path / "a" / "m.safetensors", tmp_path / "b" / "m.safetensors"
+    files.write_bytes(source, b"old")
+    files.write_bytes(target, b"another")
+    for _ in range(2):  # the second time both are one already
+        files.share_file(source, target)
+        assert target.read_bytes() == b"old"
+        assert os.path.samefile(source, target)
+        assert list_temporaries(tmp_path) == []
+    files.write_bytes(target, b"new")
+    assert source.read_bytes() == b"old"
+    files.share_file(source, target)
+    files.remove(source)
+    assert target.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("reason", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+def test_a_file_that_cannot_be_shared_is_copied(tmp_path, monkeypatch, reason):
+    def refuse(*_, **__):
+        raise OSError(reason, os.strerror(reason))
+
+    content = bytes(range(256)) * 10_000  # more than one piece
+    files.write_bytes(tmp_path / "a", content)
+    monkeypatch.setattr(os, "link", refuse)
+    files.share_file(tmp_path / "a", tmp_path / "below" / "b")
+    assert (tmp_path / "below" / "b").read_bytes() == content
+    assert not os.path.samefile(tmp_path / "a", tmp_path / "below" / "b")
+
+
+def test_a_file_that_is_not_there_is_not_shared(tmp_path):
+    files.write_bytes(tmp_path / "b", b"old")
+    with pytest.raises(StorageError, match="a cannot be read: No such file"):
+        files.share_file(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"old"
+    assert list_temporaries(tmp_path) == []
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=errno.errorcode.get)
+def test_whatever_fails_in_sharing_the_old_content_stays(tmp_path, monkeypatch, reason):
+    def prepare(folder):
+        (folder / "a").write_bytes(b"shared")
+        (folder / "b").write_bytes(b"old")
+
+    for folder, _, error in try_every_failure(
+        tmp_path, prepare, lambda folder: files.share_file(folder / "a", folder / "b"), reason, monkeypatch
+    ):
+        if error is not None:  # else a link could not be made, and a copy could
+            check_message(error, reason, folder)
+        assert (folder / "b").read_bytes() in (b"old", b"shared")
+        assert list_temporaries(folder) == []

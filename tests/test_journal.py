@@ -204,3 +204,18 @@ def test_a_unit_with_a_right_hash_and_wrong_content_is_damaged(build, tmp_path, 
     write_text(tmp_path / "journal/unit.json", f"{hash_text(text)}\n{text}\n")
     assert build().recall("unit", int, lambda: 3) == 3
     assert said
+
+
+def test_a_unit_that_was_given_is_never_worked_on(build):
+    build().recall("trainings/lora/one", int, lambda: 1)
+    journal, worker = build(), Worker(2)
+    journal.accept(["trainings/lora/one", "trainings/lora/two"], "They are from run 'old'.")
+    assert journal.is_given("trainings/lora/two")
+    assert not journal.is_given("trainings/lora/three")
+    assert journal.recall("trainings/lora/one", int, worker) == 1
+    assert journal.recall("trainings/lora/three", int, worker) == 2
+    with pytest.raises(RunError, match=r"trainings/lora/two cannot serve here.* from run 'old'\.$"):
+        journal.recall("trainings/lora/two", int, worker)
+    with pytest.raises(RunError, match="trainings/lora/one cannot serve here"):
+        journal.recall("trainings/lora/one", int, worker, serves=lambda value: False)
+    assert worker.count == 1

@@ -1,5 +1,8 @@
 """The table of methods, and what a name becomes on a base."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +14,7 @@ from codestrata.methods import (
     build_retention,
     check_method,
     choose_learning_rate,
+    find_twin,
     resolve_methods,
 )
 from codestrata.models.fingerprints import fingerprint_model
@@ -34,9 +38,14 @@ def test_the_table_says_what_each_name_is():
         "layers": ("layers", None, "isolated", "oracle"),
         "hybrid": ("hybrid", None, "isolated", "oracle"),
         "ia3": ("ia3", None, "isolated", "oracle"),
+        "prompt": ("prompt", None, "isolated", "oracle"),
+        "shared-layers": ("shared-layers", None, "kept", "oracle"),
+        "shared-layers-seq": ("shared-layers", None, "shared", "oracle"),
         "own-layers": ("own-layers", None, "isolated", "oracle"),
         "finetune": ("weights", None, "sequential", "oracle"),
         "warm": ("lora", None, "warm", "oracle"),
+        "routed": ("lora", None, "isolated", "routed"),
+        "merged": ("lora", None, "isolated", "merged"),
         "single": ("weights", None, "isolated", "oracle"),
         "joint": ("weights", None, "joint", "oracle"),
         "lora-seq": ("lora", None, "sequential", "oracle"),
@@ -45,7 +54,18 @@ def test_the_table_says_what_each_name_is():
         "olora": ("lora", "orthogonal", "sequential", "oracle"),
         "distill": ("weights", "distill", "sequential", "oracle"),
     }
-    assert all(entry.name == name and entry.about for name, entry in METHODS.items())
+    assert all(entry.name == name and entry.about and entry.verified for name, entry in METHODS.items())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_page_that_says_what_it_is_and_what_was_verified(name):
+    page = (Path(__file__).parents[1] / "docs" / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {name}\n")
+    assert "**Verified.**" in page
+    source = METHODS[name].source
+    assert source is None or set(re.findall(r"\d{4}\.\d{5}", source)) <= set(
+        re.findall(r"\d{4}\.\d{5}", page)
+    )
 
 
 def test_names_resolve_in_their_order():
@@ -58,7 +78,10 @@ def test_an_unknown_method_comes_with_the_nearest_name_and_the_choices():
         resolve_methods(["base", "lroa"])
 
 
-@pytest.mark.parametrize("name", ["lora", "layers", "hybrid", "ia3", "own-layers", "finetune"])
+KINDS = ["lora", "layers", "hybrid", "ia3", "prompt", "shared-layers", "own-layers", "finetune"]
+
+
+@pytest.mark.parametrize("name", KINDS)
 def test_a_method_builds_its_kind_with_none_resident(base, tiny_tree, name):
     component = build_component(METHODS[name], base, build_settings(tiny_tree()))
     assert component.kind == METHODS[name].component
@@ -80,6 +103,9 @@ def test_the_settings_of_a_component_reach_it(base, tiny_tree):
     assert count("hybrid", hybrid={"blocks": 2}) > count("hybrid", hybrid={"rank": 9}) > count("hybrid")
     assert count("ia3", ia3={"feed_forward": False}) < count("ia3")
     assert count("own-layers", own_layers={"blocks": 2}) > count("own-layers")
+    assert count("prompt", prompt={"tokens": 3}) == 3 * count("prompt", prompt={"tokens": 1})
+    for name in ("shared-layers", "shared-layers-seq"):
+        assert count(name, shared_layers={"rank": 9}) > count(name)
 
 
 def test_the_base_has_no_component_to_build(base, tiny_tree):
@@ -120,12 +146,80 @@ def test_a_retention_where_nothing_is_to_be_protected_is_refused(schedule, why):
         check_method(method)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "why"),
+    [("kept", "which no later training touches"), ("shared", "here each task has its own")],
+)
+def test_a_retention_where_a_part_is_shared_is_refused(schedule, why):
+    method = Method(name="odd", component="shared-layers", retention="ewc", schedule=schedule, about="odd")
+    with pytest.raises(SettingsError, match=f"retention ewc with schedule {schedule}: .*{why}"):
+        check_method(method)
+
+
+@pytest.mark.parametrize(
+    ("component", "schedule", "why"),
+    [
+        ("shared-layers", "isolated", "share new blocks. Use schedule kept or shared"),
+        ("shared-layers", "sequential", "share new blocks. Use schedule kept or shared"),
+        ("hybrid", "kept", "no part to share. Use component shared-layers"),
+        ("weights", "shared", "no part to share"),
+    ],
+)
+def test_parts_are_shared_only_where_there_are_some(component, schedule, why):
+    method = Method(name="odd", component=component, schedule=schedule, about="odd")
+    with pytest.raises(SettingsError, match=f"component {component} with schedule {schedule}: .*{why}"):
+        check_method(method)
+
+
+def test_only_the_schedule_decides_whether_shared_blocks_are_trained_on(base, tiny_tree):
+    counts = {}
+    for name in ("shared-layers", "shared-layers-seq"):
+        component = build_component(METHODS[name], base, build_settings(tiny_tree()))
+        for task in ("first", "second"):
+            component.attach(task, seed=0)
+        counts[name] = [len(component.parameters(task)) for task in ("first", "second")]
+    assert counts["shared-layers"][0] > counts["shared-layers"][1]
+    assert counts["shared-layers-seq"] == [counts["shared-layers"][0]] * 2
+
+
 def test_orthogonal_ranks_without_a_lora_are_refused():
     method = Method(
         name="odd", component="weights", retention="orthogonal", schedule="sequential", about="odd"
     )
     with pytest.raises(SettingsError, match=r"orthogonal with component weights: .* Use component lora"):
         check_method(method)
+
+
+@pytest.mark.parametrize(
+    ("selection", "component", "schedule", "message"),
+    [
+        ("routed", "lora", "sequential", "routed with schedule sequential: each task's answers"),
+        ("routed", "lora", "joint", "schedule joint: .* Use schedule isolated, or selection oracle"),
+        ("routed", "lora", "warm", "with schedule warm"),
+        ("routed", None, "isolated", "has selection routed without a component: there is nothing to choose"),
+        ("merged", "lora", "sequential", "components that were trained apart are made into one"),
+        ("merged", "layers", "isolated", "component layers: only low-rank updates .* Use component lora"),
+        ("merged", "hybrid", "isolated", "only low-rank updates"),
+        ("merged", "weights", "isolated", "whole weights are not merged here"),
+        ("merged", "own-layers", "isolated", "blocks of the base's own are not merged here"),
+    ],
+)
+def test_picking_or_merging_where_it_makes_no_sense_is_refused(selection, component, schedule, message):
+    method = Method(name="mine", component=component, schedule=schedule, selection=selection, about="")
+    with pytest.raises(SettingsError, match=message):
+        check_method(method)
+
+
+@pytest.mark.parametrize("component", ["lora", "layers", "hybrid", "ia3", "own-layers", "weights"])
+def test_components_of_every_kind_can_be_routed(component):
+    check_method(Method(name="mine", component=component, schedule="isolated", selection="routed", about=""))
+
+
+def test_a_twin_is_equal_but_for_who_picks():
+    table = [METHODS[name] for name in ("base", "routed", "layers", "lora-seq", "warm", "lora")]
+    assert find_twin(METHODS["merged"], table) is METHODS["lora"]
+    assert find_twin(METHODS["merged"], table[:-1]) is None
+    assert find_twin(METHODS["lora"], table) is None
 
 
 def test_every_method_of_the_table_makes_sense():

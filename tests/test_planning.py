@@ -87,3 +87,21 @@ def test_how_often_a_task_is_decoded_follows_from_schedule_and_recheck(name, rec
 def test_a_plan_refuses_what_the_run_would_refuse(quick_tree):
     with pytest.raises(SettingsError, match="Unknown method 'lroa'"):
         plan_run(build_settings(quick_tree(methods=["lroa"])))
+
+
+@pytest.mark.parametrize(
+    ("methods", "trained"),
+    [
+        (["routed", "lora", "merged"], {"lora": 2, "routed": 0, "merged": 0}),
+        (["merged", "routed"], {"merged": 2, "routed": 0}),
+    ],
+)
+def test_components_that_another_method_trains_are_not_trained_again(quick_tree, methods, trained):
+    plan = plan_run(build_settings(quick_tree(methods=methods, measurement={"recheck": "off"})))
+    assert {method.name: method.trainings for method in plan.methods} == trained
+    assert [method.training_seconds > 0 for method in plan.methods] == [
+        method.trainings > 0 for method in plan.methods
+    ]
+    cells = {method.name: method.decoded_cells for method in plan.methods}
+    assert cells["merged"] == 4
+    assert cells["routed"] == (0 if "lora" in methods else 2)  # whom it sends elsewhere is not foreseen

@@ -3,6 +3,7 @@
 import pytest
 
 from codestrata.errors import SettingsError
+from codestrata.methods import METHODS, resolve_methods
 from codestrata.presets import PRESETS, build_preset, founding, founding_sound
 from codestrata.settings.tree import build_settings, fingerprint
 
@@ -11,7 +12,9 @@ from codestrata.settings.tree import build_settings, fingerprint
 def test_every_preset_is_valid_and_knows_its_name(name):
     settings = build_settings(build_preset(name))
     assert settings.preset == name
-    assert [task.name for task in settings.tasks] == ["python", "javascript"]
+    languages = [task.name for task in settings.tasks]
+    assert languages == ["python", "javascript", "lua"][: len(languages)]
+    assert [method.name for method in resolve_methods(settings.methods)] == list(settings.methods)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -36,6 +39,14 @@ def test_pocket_compares_four_methods_on_kata_with_the_shipped_base():
     assert all(task.test_examples >= 300 for task in settings.tasks)
     assert settings.decoding.temperature is None
     assert settings.decoding.beams == 1
+
+
+def test_field_compares_the_methods_of_the_table_on_three_languages_with_three_seeds():
+    settings = build_settings(build_preset("field"))
+    trained = [name for name in settings.methods if METHODS[name].component is not None]
+    assert len(trained) >= 12
+    assert {"joint", "ewc", "replay", "olora", "distill", "routed", "merged"} <= set(trained)
+    assert (len(settings.tasks), len(settings.seeds)) == (3, 3)
 
 
 def test_founding_is_the_founding_experiment():

@@ -15,6 +15,7 @@ from codestrata.components.lora import build_lora
 from codestrata.components.weights import WeightsComponent
 from codestrata.contracts import Lesson
 from codestrata.data.batches import EncodedExample, collate, measure_rows, plan_epoch
+from codestrata.engine import bench, losses
 from codestrata.engine.states import StateStore
 from codestrata.errors import TrainingError
 from codestrata.models.fingerprints import fingerprint_model, list_slots
@@ -387,11 +388,11 @@ def test_equal_rows_need_no_padding(tiny_t5):
 def test_every_epoch_shows_every_example_once(tiny_t5, monkeypatch):
     shown = []
 
-    def spy(rows, pad_id):
+    def spy(rows, pad_id, **values):
         shown.extend(row.identifier for row in rows)
-        return collate(rows, pad_id)
+        return collate(rows, pad_id, **values)
 
-    monkeypatch.setattr(training, "collate", spy)
+    monkeypatch.setattr(bench, "collate", spy)
     run(build("lora", tiny_t5), epochs=3, batch_size=3)
     names = sorted(row.identifier for row in ROWS)
     epochs = [shown[start : start + 4] for start in (0, 4, 8)]
@@ -416,6 +417,8 @@ def test_steps_by_hand(examples, values, expected):
 def build_log(losses):
     return FitLog(
         steps=len(losses),
+        planned_steps=len(losses),
+        stopped="all steps",
         examples=1,
         tokens=1,
         padding=0.0,
@@ -427,6 +430,7 @@ def build_log(losses):
         states=None,
         peak_memory_mib=None,
         memory_counter="",
+        validation=None,
     )
 
 
@@ -723,3 +727,120 @@ def test_a_checkpoint_of_a_training_that_remembers_other_things_is_passed_over(b
     assert train(1.0, []) == []
     assert train(1.0, []) == []
     assert "of a training with other retention" in train(2.0, [])[0]
+
+
+DECODERS = ("llama", "qwen2", "qwen3")
+JOINED = [
+    build_row(row.identifier, [token if token > 1 else 2 for token in row.prompt_ids], row.target_ids)
+    for row in ROWS
+]
+
+
+@pytest.fixture(params=DECODERS)
+def decoder(request, first_tiny_decoders):
+    """A tiny decoder-only model of one's own."""
+    return copy.deepcopy(first_tiny_decoders[request.param])
+
+
+def measure_joined(model, row):
+    """transformers' own loss of a row: prompt and target in one, the prompt's labels left out."""
+    ids, ignored = [*row.prompt_ids, *row.target_ids], [-100] * len(row.prompt_ids)
+    labels = torch.tensor([[*ignored, *row.target_ids]])
+    return model(input_ids=torch.tensor([ids]), labels=labels, use_cache=False).loss
+
+
+def build_on_decoder(kind, base):
+    settings = {"layers": LayersSettings(placement="top")}
+    component = build_layers(base, settings[kind]) if kind in settings else BUILDERS[kind](base)
+    component.attach("a", seed=0)
+    return component
+
+
+@pytest.mark.parametrize(("kind", "batch_tokens"), [("lora", None), ("layers", 10), ("weights", None)])
+def test_a_decoder_learns_targets_alone_whatever_is_beside_them(kind, batch_tokens, decoder):
+    with torch.no_grad():
+        alone = [float(measure_joined(decoder, row)) for row in JOINED]
+    tokens = [len(row.target_ids) for row in JOINED]
+    expected = sum(loss * count for loss, count in zip(alone, tokens, strict=True)) / sum(tokens)
+    assert abs(expected - sum(alone) / 4) > 1e-3
+    log = run(build_on_decoder(kind, decoder), JOINED, batch_tokens=batch_tokens)
+    assert log.losses == pytest.approx((expected,), abs=1e-5)
+    assert log.tokens == sum(len(row.prompt_ids) + len(row.target_ids) for row in JOINED)
+    longest = max(len(row.prompt_ids) + len(row.target_ids) for row in JOINED)
+    if batch_tokens is None:
+        assert log.padding == pytest.approx(1 - log.tokens / (4 * longest))
+    else:
+        assert log.passes > 1
+
+
+def test_a_decoders_gradient_is_that_of_its_targets(first_tiny_decoders):
+    diary = Diary(EwcSettings(), seed=0)
+    component = build("weights", copy.deepcopy(first_tiny_decoders["qwen2"]))
+    run(component, JOINED, retention=diary)
+    component.activate("a")
+    for number, gradients in diary.gradients.items():
+        row = JOINED[number]
+        (measure_joined(component.model, row) * len(row.target_ids)).backward()
+        for key, parameter in component.parameters("a").items():
+            torch.testing.assert_close(gradients[key], parameter.grad, atol=1e-4, rtol=1e-3)
+            parameter.grad = None
+
+
+@each_kind
+def test_a_decoders_loss_falls(kind, tiny_qwen2):
+    log = run(build_on_decoder(kind, tiny_qwen2), JOINED, steps=25, learning_rate=0.02)
+    assert log.losses[-1] < 0.8 * log.losses[0]
+
+
+def test_a_decoders_logits_are_made_of_target_tokens_alone(first_tiny_decoders, monkeypatch):
+    shown = []
+    real = losses.VocabularyLoss.apply
+
+    def spy(hidden, *others):
+        shown.append(tuple(hidden.shape))
+        return real(hidden, *others)
+
+    monkeypatch.setattr(losses.VocabularyLoss, "apply", spy)
+    run(build("lora", copy.deepcopy(first_tiny_decoders["llama"])), JOINED)
+    assert shown == [(sum(len(row.target_ids) for row in JOINED), 32)]
+
+
+def test_a_decoders_stored_states_train_the_same_component(first_tiny_decoders, tmp_path):
+    def train(store):
+        component = build_on_decoder("layers", copy.deepcopy(first_tiny_decoders["qwen3"]))
+        log = run(component, JOINED, store=store, epochs=6, batch_size=2)
+        return copy_parameters(component), log
+
+    expected, plain = train(None)
+    found, log = train(open_store(tmp_path, states_dtype="fp32"))
+    assert (log.states.encoder_blocks, log.states.decoder_blocks) == (0, 3)
+    assert (log.states.kept, log.states.computed, log.states.reason) == (4, 4, None)
+    assert log.losses == pytest.approx(plain.losses, abs=1e-4)
+    for key, tensor in expected.items():
+        torch.testing.assert_close(found[key], tensor, atol=2e-3, rtol=1e-2)
+    assert plain.states.reason == "no store was given"
+    assert train(open_store(tmp_path, states_dtype="fp32"))[1].states.computed == 0
+
+
+def test_states_are_refused_where_blocks_attend_in_different_ways(build_tiny_decoder, tmp_path):
+    model = build_tiny_decoder(
+        "qwen2", use_sliding_window=True, sliding_window=4, max_window_layers=1, layer_types=None
+    )
+    with torch.no_grad():
+        entropies = [float(measure_joined(model, row)) * len(row.target_ids) for row in JOINED]
+    log = run(build_on_decoder("layers", model), JOINED, store=open_store(tmp_path))
+    assert "attend in different ways" in log.states.reason
+    tokens = sum(len(row.target_ids) for row in JOINED)
+    assert log.losses == pytest.approx((sum(entropies) / tokens,), abs=1e-5)
+
+
+def test_a_decoder_is_held_near_to_what_it_was(first_tiny_decoders):
+    def train(lessons):
+        retention = Distillation(DistillSettings(strength=1.0), seed=0)
+        retention.facts["lessons"] = lessons
+        component = build("weights", copy.deepcopy(first_tiny_decoders["llama"]))
+        return run(component, JOINED, steps=3, retention=retention).losses
+
+    first, later = train(0), train(1)
+    assert later[0] == pytest.approx(first[0], abs=1e-5)
+    assert later[1] > first[1] + 1e-4

@@ -30,11 +30,12 @@ class Comparison:
 
     ``interval`` is Holm-adjusted: its ``level`` is the one that this comparison had to pass. ``p`` is
     two-sided, found by inverting the unadjusted interval, and no less than 1e-12; ``adjusted_p`` is Holm's.
-    ``sign_flip_p`` is the exact p over the signs of the seeds' differences, information only: with S seeds it
-    cannot go under 2^(1 - S); ``None`` with one seed. ``minimum_detectable_effect`` is the true difference
-    that would be found 80 times in 100; ``examples_needed`` and ``seeds_needed`` are how many more of each
-    would make this difference significant at the present variance (0: it is). All three are at the interval's
-    level; where one is ``None`` its reason stands beside it. ``family`` comparisons were judged together.
+    ``sign_flip_p`` is the exact p over the signs of the seeds' differences (with one seed, of those of the
+    orders of the tasks), information only: with S seeds it cannot go under 2^(1 - S); ``None`` with one seed
+    in one order. ``minimum_detectable_effect`` is the true difference that would be found 80 times in 100;
+    ``examples_needed`` and ``seeds_needed`` are how many more of each would make this difference significant
+    at the present variance (0: it is). All three are at the interval's level; where one is ``None`` its
+    reason stands beside it. ``family`` comparisons were judged together.
     """
 
     difference: float
@@ -102,7 +103,7 @@ def build_comparison(
         seeds=found.seeds,
         for_this_seed_only=found.seeds == 1,
         family=family,
-        sign_flip_p=flip_signs(found.values),
+        sign_flip_p=flip_signs(found.units),
         minimum_detectable_effect=effect.value,
         minimum_detectable_effect_reason=effect.reason,
         examples_needed=None if examples.value is None else round(examples.value),

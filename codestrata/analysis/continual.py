@@ -17,7 +17,7 @@ import numpy as np
 from scipy import special
 
 from codestrata.analysis.aggregates import Aggregate, find_aggregate
-from codestrata.analysis.crossing import find_t, find_z, measure_crossing
+from codestrata.analysis.crossing import find_t, find_z, measure_crossing, square_runs
 from codestrata.analysis.matrix import METRICS, Values
 from codestrata.analysis.statistics import Interval, check_level
 from codestrata.errors import DataError, MatrixError
@@ -60,13 +60,15 @@ class Column:
 class Matrices:
     """R as it is and as it might have been, for S seeds and B draws.
 
-    ``observed``: shape (S, T + 1, T). ``left_out``: per measured task with n examples, R without each of
-    them in turn, shape (S, n, T + 1, T). ``drawn``: shape (B, S, T + 1, T).
+    Columns are in the order of the tasks' coming. With ``orders`` of them, S counts the seeds of all orders,
+    those of an order together. ``observed``: shape (S, T + 1, T). ``left_out``: per measured task with n
+    examples, R without each of them in turn, shape (S, n, T + 1, T). ``drawn``: shape (B, S, T + 1, T).
     """
 
     observed: np.ndarray
     left_out: tuple[np.ndarray, ...]
     drawn: np.ndarray
+    orders: int = 1
 
 
 def summarize_cells(
@@ -76,6 +78,7 @@ def summarize_cells(
     *,
     level: float = 0.95,
     seed: int = 0,
+    orders: Sequence[Sequence[int]] | None = None,
 ) -> dict[str, MatrixEstimate]:
     """ACC, LA, BWT, FWT and F of R over seeds, each with its interval, by the names of ``matrix.METRICS``.
 
@@ -88,6 +91,9 @@ def summarize_cells(
     bias-corrected and accelerated bootstrap reaches further, it counts; the bias that the bootstrap finds is
     added, which the maximum in F needs. Equal arguments give equal intervals.
 
+    With several ``orders`` of the tasks each metric is that of every order's own R, and t[O - 1]^2 V_orders
+    comes to t[S - 1]^2 V_seeds: see ``crossing.square_runs``.
+
     Args:
         cells: (t, i) -> rows of sufficient statistics on task i after training through task t, shape
             (S, n, k); t from 0 (the base) to T, i from 1 to T. Examples stand in the same order in every cell
@@ -96,9 +102,12 @@ def summarize_cells(
         aggregate: how the sum of rows becomes a score in [0, 1]; a name of ``aggregates.AGGREGATES``.
         level: nominal coverage, above 0 and below 1.
         seed: seed of the resampling.
+        orders: the orders in which the tasks 1..T came; seeds then count on from order to order, S of each.
+            ``None`` is one order, 1..T.
 
-    Raises: MatrixError: a place outside R, or cells that do not fit each other. DataError: rows that are not
-        finite, or an unknown aggregate. SettingsError: the level. A missing cell is a reason instead.
+    Raises: MatrixError: a place outside R, orders that are none of 1..T or do not share the seeds, or cells
+        that do not fit each other. DataError: rows that are not finite, or an unknown aggregate.
+        SettingsError: the level. A missing cell is a reason instead.
     Source: Owen 2007, arXiv:0712.1111 (crossed seeds and examples); Efron 1987 (BCa). docs/matrix.md has the
         simulated coverage.
     """
@@ -108,9 +117,45 @@ def summarize_cells(
     if not cells:
         nothing = MatrixEstimate(value=None, interval=None, seeds=0, reason="No cell of R was measured.")
         return dict.fromkeys(METRICS, nothing)
-    columns = [stack_column(cells, task, tasks) for task in range(1, tasks + 1)]
-    matrices = resample(columns, compute, seed)
+    matrices = resample_cells(cells, tasks, compute, seed, orders)
     return {name: estimate(name, metric, matrices, level) for name, metric in METRICS.items()}
+
+
+def resample_cells(
+    cells: Mapping[tuple[int, int], np.ndarray],
+    tasks: int,
+    aggregate: Aggregate,
+    seed: int,
+    orders: Sequence[Sequence[int]] | None,
+) -> Matrices:
+    """R in draws of the examples, from cells and orders as ``summarize_cells`` takes them."""
+    check_orders(orders, tasks, count_seeds(cells))
+    columns = [stack_column(cells, task, tasks) for task in range(1, tasks + 1)]
+    matrices = resample(columns, aggregate, seed)
+    return matrices if orders is None else arrange(matrices, orders)
+
+
+def check_orders(orders: Sequence[Sequence[int]] | None, tasks: int, seeds: int) -> None:
+    """Refuse orders that are none, or that ``seeds`` cannot be shared out to. Raises MatrixError: which."""
+    if orders is None:
+        return
+    for order in orders:
+        if sorted(order) != list(range(1, tasks + 1)):
+            raise MatrixError(f"{list(order)} is no order of the tasks 1 to {tasks}.")
+    if not orders or seeds % len(orders):
+        raise MatrixError(f"{seeds} seeds of {len(orders)} orders: every order needs as many.")
+
+
+def arrange(matrices: Matrices, orders: Sequence[Sequence[int]]) -> Matrices:
+    """The same with the columns of every seed's R in the order in which its tasks came."""
+    seeds = len(matrices.observed) // len(orders)
+    columns = np.repeat(np.array(orders) - 1, seeds, axis=0)  # (S, T)
+    return Matrices(
+        np.take_along_axis(matrices.observed, columns[:, None], axis=-1),
+        tuple(np.take_along_axis(left, columns[:, None, None], axis=-1) for left in matrices.left_out),
+        np.take_along_axis(matrices.drawn, columns[None, :, None], axis=-1),
+        len(orders),
+    )
 
 
 def summarize_gap(
@@ -120,6 +165,7 @@ def summarize_gap(
     *,
     level: float = 0.95,
     seed: int = 0,
+    orders: int = 1,
 ) -> MatrixEstimate:
     """What a method falls short of a reference by, over some tasks and over seeds, with its interval.
 
@@ -134,6 +180,7 @@ def summarize_gap(
         aggregate: as in ``summarize_cells``.
         level: nominal coverage, above 0 and below 1.
         seed: seed of the resampling.
+        orders: how many orders of the tasks there are; seeds then count on from order to order.
 
     Raises: as ``summarize_cells``; MatrixError also where there is not one reference per own score.
     Source: Chaudhry et al. 2018, arXiv:1801.10112 (intransigence); the expert gap is ours.
@@ -144,7 +191,9 @@ def summarize_gap(
     after = len(own) + 1
     cells = {(task, task): rows for task, rows in enumerate(own, start=1)}
     cells |= {(after, task): rows for task, rows in enumerate(references, start=1)}
-    return summarize_cells(cells, after, aggregate, level=level, seed=seed)["backward_transfer"]
+    alike = [range(1, after + 1)] * orders  # own scores are those of each task, whatever its place
+    found = summarize_cells(cells, after, aggregate, level=level, seed=seed, orders=alike)
+    return found["backward_transfer"]
 
 
 def check_cells(cells: Mapping[tuple[int, int], np.ndarray], tasks: int) -> None:
@@ -250,7 +299,8 @@ def estimate(
     name: str, metric: Callable[[np.ndarray], Values], matrices: Matrices, level: float
 ) -> MatrixEstimate:
     """One metric with its interval, or what is missing with the reason."""
-    seeds = len(matrices.observed)
+    runs = len(matrices.observed)
+    seeds = runs // matrices.orders
     try:
         values = np.asarray(metric(matrices.observed))
     except MatrixError as error:
@@ -266,9 +316,9 @@ def estimate(
     except MatrixError:  # the observed R has all entries, so an aggregate gave no value
         reason = "No interval: without some of its examples a cell has no value."
         return MatrixEstimate(value=value, interval=None, seeds=seeds, reason=reason)
-    low, high = find_ends(values, shares, draws, level)
+    low, high = find_ends(values, shares, draws, level, matrices.orders)
     bottom = 0.0 if name in SCORES else -1.0
-    method = "constant" if low == high else "bootstrap" if seeds == 1 else "hierarchical"
+    method = "constant" if low == high else "bootstrap" if runs == 1 else "hierarchical"
     interval = Interval(low=max(low, bottom), high=min(high, 1.0), level=level, method=method)
     return MatrixEstimate(value=value, interval=interval, seeds=seeds)
 
@@ -284,11 +334,11 @@ def share_out(metric: Callable[[np.ndarray], Values], values: np.ndarray, left_o
 
 
 def find_ends(
-    values: np.ndarray, shares: Sequence[np.ndarray], draws: np.ndarray, level: float
+    values: np.ndarray, shares: Sequence[np.ndarray], draws: np.ndarray, level: float, orders: int = 1
 ) -> tuple[float, float]:
     """Both ends of the interval of the mean of ``values``, one per seed; equal where nothing varies."""
     value = float(values.mean())
-    margin = find_margin(values, shares, level)
+    margin = find_margin(values, shares, level, orders)
     spread = float(draws.std())
     if max(margin, spread) <= ROUNDING:
         return value, value
@@ -302,13 +352,14 @@ def find_ends(
     return low, high
 
 
-def find_margin(values: np.ndarray, shares: Sequence[np.ndarray], level: float) -> float:
+def find_margin(values: np.ndarray, shares: Sequence[np.ndarray], level: float, orders: int = 1) -> float:
     """How far the interval reaches to both sides at least, by the variance of seeds and of examples.
 
     Args:
         values: the metric of each seed, shape (S,).
         shares: per task, each example's share for each seed, shape (S, n).
         level: nominal coverage.
+        orders: how many orders of the tasks the seeds are of.
     """
     seeds = len(values)
     parts = [measure_crossing(of_task) for of_task in shares]
@@ -318,10 +369,9 @@ def find_margin(values: np.ndarray, shares: Sequence[np.ndarray], level: float) 
     alone = t_examples**2 * by_examples
     if seeds == 1:
         return math.sqrt(alone)
-    by_seeds = float(values.var(ddof=1)) / seeds
     # What examples and seeds do together is in both variances: count it once, but not less than either.
     rest = t_examples**2 * max(0.0, by_examples - by_both)
-    return math.sqrt(max(alone, find_t(seeds - 1, 1 - level) ** 2 * by_seeds + rest))
+    return math.sqrt(max(alone, square_runs(values, orders, 1 - level) + rest))
 
 
 def find_freedom(shares: Sequence[np.ndarray]) -> float:

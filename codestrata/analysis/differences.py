@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codestrata.analysis.crossing import add_seeds, find_t, find_z, measure_crossing
+from codestrata.analysis.crossing import (
+    add_seeds,
+    average_runs,
+    find_t,
+    find_z,
+    measure_crossing,
+    measure_variance,
+)
 from codestrata.analysis.resampling import (
     check_rows,
     compute_pseudo_values,
@@ -26,11 +33,12 @@ TAIL = 0.01  # 100 of the 9,999 draws; further out a quantile of the draws is an
 class PairedDifference:
     """First method less second, on the same examples and seeds, with what its margin is made of.
 
-    ``values`` are the differences with each seed, ``difference`` their mean. ``deviations`` are the distances
-    of the 9,999 draws of examples from ``difference``, ascending; ``variance`` is that of ``difference`` over
-    draws of examples, ``share`` the part of it that is common to the seeds. ``changed`` examples have other
-    statistics with the two methods; ``one_sided`` says that each of them favours the same method. ``limit``
-    is the largest difference there can be, ``None`` where there is none.
+    ``values`` are the differences with each seed, in ``orders`` orders of the tasks one order after another;
+    ``difference`` is their mean. ``deviations`` are the distances of the 9,999 draws of examples from
+    ``difference``, ascending; ``variance`` is that of ``difference`` over draws of examples, ``share`` the
+    part of it that is common to the seeds. ``changed`` examples have other statistics with the two methods;
+    ``one_sided`` says that each of them favours the same method. ``limit`` is the largest difference there
+    can be, ``None`` where there is none.
     """
 
     difference: float
@@ -42,16 +50,28 @@ class PairedDifference:
     changed: int
     one_sided: bool
     limit: float | None
+    orders: int = 1
 
     @property
     def seeds(self) -> int:
-        """How many training seeds were compared."""
-        return len(self.values)
+        """How many training seeds were compared, in each order of the tasks."""
+        return len(self.values) // self.orders
 
     @property
     def seed_variance(self) -> float:
-        """Variance of the mean over seeds, from how the seeds' differences vary; 0 with one seed."""
-        return 0.0 if self.seeds == 1 else float(np.var(self.values, ddof=1)) / self.seeds
+        """Variance of the mean by its seeds, from how the seeds' differences vary; 0 with one seed."""
+        return measure_variance(average_runs(np.array(self.values), self.orders)[0])
+
+    @property
+    def order_variance(self) -> float:
+        """Variance of the mean by the orders of the tasks, each averaged over the seeds; 0 with one order."""
+        return measure_variance(average_runs(np.array(self.values), self.orders)[1])
+
+    @property
+    def units(self) -> tuple[float, ...]:
+        """The differences that are independent of each other: the seeds', or with one seed the orders'."""
+        by_seed, by_order = average_runs(np.array(self.values), self.orders)
+        return tuple((by_seed if self.seeds > 1 else by_order).tolist())
 
 
 def compare_paired(
@@ -61,6 +81,7 @@ def compare_paired(
     *,
     seed: int = 0,
     bounds: tuple[float, float] | None = None,
+    orders: int = 1,
 ) -> PairedDifference:
     """The difference between two methods, paired by example and seed.
 
@@ -70,6 +91,7 @@ def compare_paired(
         aggregate: the name in ``aggregates`` that turns a seed's sum of rows into its value.
         seed: seed of the draws of examples.
         bounds: the least and the greatest value that a method can reach, such as (0, 1).
+        orders: O orders of the tasks; rows are then of shape (O S, n, k), all seeds of an order together.
 
     Raises: DataError: shapes that do not match, an entry that is not finite, or draws without a value.
     """
@@ -96,6 +118,7 @@ def compare_paired(
         changed=int(changed.sum()),
         one_sided=bool((of_changed > ROUNDING).all() or (of_changed < -ROUNDING).all()),
         limit=None if bounds is None else bounds[1] - bounds[0],
+        orders=orders,
     )
 
 
@@ -112,8 +135,9 @@ def find_margin(
         max(b^2, b^2 share + t^2 v)^(1/2), t with S - 1 degrees of freedom, v = var_s(difference_s) / S
 
     b is the margin over examples, see ``find_example_margin``; ``towards_zero`` it is at least the one of
-    ``find_sign_margin``. With other numbers of ``examples`` or ``seeds`` than were compared: what the margin
-    would be if the difference and the variances stayed as they are. It falls as ``alpha`` grows.
+    ``find_sign_margin``. With several orders of the tasks u^2 w comes to t^2 v, see ``add_seeds``. With other
+    numbers of ``examples`` or ``seeds`` than were compared: what the margin would be if the difference and
+    the variances stayed as they are. It falls as ``alpha`` grows.
     """
     more = (examples or found.n) / found.n
     again = (seeds or found.seeds) / found.seeds
@@ -125,7 +149,15 @@ def find_margin(
     # What seeds vary by holds the part of the examples that is not common to them.
     of_seeds = max(0.0, found.seed_variance - (1 - found.share) * found.variance)
     seed_variance = of_seeds / again + (found.seed_variance - of_seeds) / (more * again)
-    return add_seeds(margin, common / (common + apart), seed_variance, found.seeds * again, alpha)
+    return add_seeds(
+        margin,
+        common / (common + apart),
+        seed_variance,
+        found.seeds * again,
+        alpha,
+        order_variance=found.order_variance,
+        orders=found.orders,
+    )
 
 
 def find_example_margin(found: PairedDifference, alpha: float, examples: float) -> float:

@@ -18,6 +18,7 @@ from codestrata.analysis.differences import PairedDifference, find_example_margi
 POWER = 0.8
 ROUNDING = 1e-24  # of a variance
 QUANTILES = 200  # equal slices of the distribution of the seeds' variance
+FEWER_QUANTILES = 40  # of each, where orders vary too
 MOST_EXAMPLES = 1_000_000
 MOST_SEEDS = 100
 IDENTICAL = "both have the same statistics on every example"
@@ -39,10 +40,11 @@ def find_detectable_effect(found: PairedDifference, alpha: float) -> Answer:
     """
     if found.changed == 0:
         return Answer(value=None, reason=IDENTICAL)
-    if found.variance + found.seed_variance <= ROUNDING or found.n == 1:
+    run_variance = found.seed_variance + found.order_variance
+    if found.variance + run_variance <= ROUNDING or found.n == 1:
         return Answer(value=None, reason="the examples' differences do not vary: there is nothing to go by")
     margins = find_likely_margins(found, alpha)
-    error = math.sqrt(max(found.variance, found.share * found.variance + found.seed_variance))
+    error = math.sqrt(max(found.variance, found.share * found.variance + run_variance))
     low, high = 0.0, float(margins.max()) + 10 * error
     while high - low > 1e-6 * high:
         middle = (low + high) / 2
@@ -55,14 +57,21 @@ def find_detectable_effect(found: PairedDifference, alpha: float) -> Answer:
 
 
 def find_likely_margins(found: PairedDifference, alpha: float) -> np.ndarray:
-    """Margins in repetitions: one with one seed, else one for each slice of the seeds' variance."""
+    """Margins in repetitions: one with one seed, else one for each slice of the seeds' variance.
+
+    With several orders of the tasks, one for each pair of slices of both variances.
+    """
     margin = find_example_margin(found, alpha, found.n)
-    if found.seeds == 1:
+    factors = [(found.seeds, found.seed_variance), (found.orders, found.order_variance)]
+    factors = [(count, variance) for count, variance in factors if count > 1]
+    if not factors:
         return np.array([margin])
-    freedom = found.seeds - 1
-    slices = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    seed_variances = found.seed_variance * special.chdtri(freedom, slices) / freedom
-    squares = found.share * margin**2 + find_t(freedom, alpha) ** 2 * seed_variances
+    squares = np.array([found.share * margin**2])
+    quantiles = QUANTILES if len(factors) == 1 else FEWER_QUANTILES
+    for count, variance in factors:
+        slices = (np.arange(quantiles) + 0.5) / quantiles
+        variances = variance * special.chdtri(count - 1, slices) / (count - 1)
+        squares = np.add.outer(squares, find_t(count - 1, alpha) ** 2 * variances).ravel()
     margins: np.ndarray = np.sqrt(np.maximum(margin**2, squares))
     return margins
 

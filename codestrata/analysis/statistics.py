@@ -13,7 +13,14 @@ import numpy as np
 from scipy import special
 
 from codestrata.analysis.aggregates import build_rows
-from codestrata.analysis.crossing import add_seeds, find_t, find_z, measure_crossing
+from codestrata.analysis.crossing import (
+    add_seeds,
+    average_runs,
+    find_t,
+    find_z,
+    measure_crossing,
+    measure_variance,
+)
 from codestrata.analysis.resampling import (
     check_rows,
     compute_pseudo_values,
@@ -110,6 +117,7 @@ def seeds_interval(
     level: float = 0.95,
     seed: int = 0,
     bounds: Bounds | None = None,
+    orders: int = 1,
 ) -> Interval:
     """Hierarchical interval of the mean over training seeds: for other seeds and other examples.
 
@@ -129,6 +137,8 @@ def seeds_interval(
         level: nominal coverage, above 0 and below 1.
         seed: seed of the draws of examples.
         bounds: the least and the greatest value there can be; the limits stay within.
+        orders: O orders of the tasks, a further factor beside the seeds; rows are then of shape (O S, n, k),
+            all seeds of an order together, and margin^2 has t^2 var_o(value_o) / O besides.
 
     Raises: DataError: fewer than two examples, an entry that is not finite, or draws without a value.
         SettingsError: the level.
@@ -143,10 +153,10 @@ def seeds_interval(
         return limits
     values = compute_values(rows, aggregate)
     share = measure_crossing(compute_pseudo_values(rows, aggregate)).share
-    return widen_for_seeds(limits, float(values.mean()), values, share, bounds)
+    return widen_for_seeds(limits, float(values.mean()), values, share, bounds, orders)
 
 
-def rate_interval(passes: np.ndarray, level: float = 0.95) -> Interval:
+def rate_interval(passes: np.ndarray, level: float = 0.95, *, orders: int = 1) -> Interval:
     """Interval of a rate with one training seed (Wilson's) or several (for other seeds and other examples).
 
     With several seeds Wilson's limits are taken at the effective number of examples, between n and S n, at
@@ -158,6 +168,7 @@ def rate_interval(passes: np.ndarray, level: float = 0.95) -> Interval:
     Args:
         passes: 1 where an example passed, else 0; shape (S, n).
         level: nominal coverage, above 0 and below 1.
+        orders: as in ``seeds_interval``.
 
     Raises: DataError: another shape, or something other than 0 and 1. SettingsError: the level.
     Source: as ``wilson_interval``; Korn & Graubard 1998 for the effective number.
@@ -175,7 +186,7 @@ def rate_interval(passes: np.ndarray, level: float = 0.95) -> Interval:
     if crossing.example > 0:
         effective = min(max(n, rate * (1 - rate) * seeds * n / crossing.example), seeds * n)
     limits = wilson_interval(rate * effective, effective, level)
-    return widen_for_seeds(limits, rate, passes.mean(axis=1), crossing.share, (0.0, 1.0))
+    return widen_for_seeds(limits, rate, passes.mean(axis=1), crossing.share, (0.0, 1.0), orders)
 
 
 def find_limits(rows: np.ndarray, aggregate: str, level: float, seed: int) -> Interval:
@@ -213,13 +224,22 @@ def correct_levels(draws: np.ndarray, estimate: float, contributions: np.ndarray
 
 
 def widen_for_seeds(
-    limits: Interval, estimate: float, values: np.ndarray, share: float, bounds: Bounds | None
+    limits: Interval, estimate: float, values: np.ndarray, share: float, bounds: Bounds | None, orders: int
 ) -> Interval:
     """An interval over examples made one over seeds and examples; ``values`` holds each seed's own value."""
-    count = len(values)
-    variance = float(values.var(ddof=1)) / count
+    by_seed, by_order = average_runs(values, orders)
     low, high = (
-        estimate + side * add_seeds(abs(limit - estimate), share, variance, count, 1 - limits.level)
+        estimate
+        + side
+        * add_seeds(
+            abs(limit - estimate),
+            share,
+            measure_variance(by_seed),
+            len(by_seed),
+            1 - limits.level,
+            order_variance=measure_variance(by_order),
+            orders=orders,
+        )
         for side, limit in ((-1, limits.low), (1, limits.high))
     )
     if bounds is not None:

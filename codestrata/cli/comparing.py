@@ -21,7 +21,7 @@ from codestrata.settings.tree import Settings, build_settings, to_tree
 from codestrata.store import ANALYSIS_FILE, RunDirectory, replace_off, write_resume_command
 
 if TYPE_CHECKING:
-    from codestrata.planning import Plan
+    from codestrata.planning import MethodPlan, Plan
 
 DEFAULT_PRESET = "pocket"
 SENSELESS = (SettingsError, RunError, DivergenceError, IsolationError, MatrixError)
@@ -35,7 +35,9 @@ def run(
     file: Annotated[
         Path | None, typer.Argument(help="Experiment file: what differs from the preset.")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="pocket (default), founding or founding-sound.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="pocket (default), field, founding or founding-sound.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default <preset>-<n>.")] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
@@ -131,6 +133,8 @@ def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
         return
     typer.echo(tomli_w.dumps(replace_off(to_tree(settings))))
     Console().print(render(build_plan_table(plan)))
+    for line in plan.fair:
+        typer.echo(line)
     for task, counts in plan.examples.items():
         typer.echo(f"Task {task}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
     typer.echo(
@@ -139,12 +143,19 @@ def show_plan(settings: Settings, *, quiet: bool, as_json: bool) -> None:
     )
 
 
+def describe_parameters(method: "MethodPlan") -> str:
+    """How many parameters a method trains: on the first task and, where it differs, on later ones."""
+    if method.later_parameters in (0, method.parameters):
+        return f"{method.parameters:,}"
+    return f"{method.parameters:,}, then {method.later_parameters:,}"
+
+
 def build_plan_table(plan: "Plan") -> Table:
     """The plan's methods as a table."""
     rows = tuple(
         (
             method.name,
-            f"{method.parameters:,}",
+            describe_parameters(method),
             str(method.trainings),
             ", ".join(map(str, method.steps_per_task)),
             str(method.decoded_cells),

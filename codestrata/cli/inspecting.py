@@ -4,6 +4,7 @@ What this does not do: change anything.
 """
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,10 @@ from rich.console import Console
 from codestrata.cli.comparing import JsonOption, RunsOption, show_report
 from codestrata.cli.display import render
 from codestrata.errors import CodestrataError, RunError
-from codestrata.report.tables import Table, build_matrix_table, list_summary_tables
+from codestrata.report.efficiency import list_efficiency_tables
+from codestrata.report.orders import list_order_tables
+from codestrata.report.routing import list_routing_tables
+from codestrata.report.tables import Table, list_matrix_tables, list_summary_tables
 from codestrata.settings.tree import Settings
 from codestrata.store import (
     EVENTS_FILE,
@@ -110,8 +114,9 @@ def show(
         typer.echo(json.dumps(results))
         return
     out = Console()
-    matrices = [build_matrix_table(results, method) for method in results["methods"]]
-    for table in [*list_summary_tables(results), *matrices]:
+    matrices = [table for method in results["methods"] for table in list_matrix_tables(results, method)]
+    more = [build(results) for build in (list_order_tables, list_efficiency_tables, list_routing_tables)]
+    for table in [*list_summary_tables(results), *chain(*more), *matrices]:
         out.print(render(table))
     show_report(directory)
 
@@ -131,11 +136,12 @@ def methods(as_json: JsonOption = False) -> None:
             entry.component or "",
             entry.retention or "",
             entry.schedule,
+            entry.selection,
             entry.about,
             entry.source or "",
+            entry.verified or "",
         )
         for entry in METHODS.values()
     )
-    Console().print(
-        render(Table("Methods", ("name", "component", "retention", "schedule", "about", "source"), rows))
-    )
+    header = ("name", "component", "retention", "schedule", "selection", "about", "source", "verified")
+    Console().print(render(Table("Methods", header, rows)))

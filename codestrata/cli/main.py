@@ -17,7 +17,9 @@ from typer.core import TyperGroup
 from codestrata.cli import (
     comparing,
     confining,
+    diagnosing,
     exporting,
+    extending,
     inspecting,
     rescoring,
     resuming,
@@ -66,12 +68,14 @@ def build_app() -> typer.Typer:
     app.callback()(describe)
     app.command("run")(comparing.run)
     app.command("resume")(resuming.resume)
+    app.command("extend")(extending.extend)
     app.command("list")(inspecting.list_all)
     app.command("show")(inspecting.show)
     app.command("methods")(inspecting.methods)
     app.command("score")(rescoring.score)
     app.command("verify")(verifying.verify)
     app.command("matrix")(translating.matrix)
+    app.command("doctor")(diagnosing.doctor)
     app.command("sandbox")(confining.sandbox)
     app.command("generate")(using.generate)
     app.command("export")(exporting.export)

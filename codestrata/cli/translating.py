@@ -33,6 +33,7 @@ def matrix(
     metric: Annotated[str | None, typer.Option(help="Of a run: the metric; default its headline.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of a run: the seed; default the first.")] = None,
     split: Annotated[str | None, typer.Option(help="Of a run: the split; default test.")] = None,
+    order: Annotated[int | None, typer.Option(help="Of a run: the order of its tasks, from 0.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what codestrata and other libraries report on a matrix of scores."""
@@ -40,9 +41,9 @@ def matrix(
     from codestrata.analysis.matrix import report_as
     from codestrata.data.matrices import MatrixChoice, read_matrix
 
-    choice = MatrixChoice(method=method, metric=metric, seed=seed, split=split)
+    choice = MatrixChoice(method=method, metric=metric, seed=seed, split=split, order=order)
     found = read_matrix(file / RESULTS_FILE if file.is_dir() else file, choice, percent=percent)
-    reports = {library: report_as(found.scores, library) for library in DIALECTS}
+    reports = {library: withhold(library, report_as(found.scores, library), found) for library in DIALECTS}
     if as_json:
         typer.echo(json.dumps(describe_reports(found, reports)))
         return
@@ -51,6 +52,23 @@ def matrix(
         out.print(render(table))
     for line in list_gaps(reports):
         typer.echo(line)
+
+
+def withhold(
+    library: str, values: Mapping[str, "MatrixValue"], found: "TaskMatrix"
+) -> Mapping[str, "MatrixValue"]:
+    """A library's numbers without those that have no meaning on this run's matrix, by any name."""
+    from codestrata.analysis.dialects import DIALECTS
+    from codestrata.analysis.matrix import MatrixValue
+
+    ours = {definition.name: definition.quantity for definition in DIALECTS["codestrata"].definitions}
+    reasons = {ours[name]: reason for name, reason in found.withheld.items() if ours.get(name)}
+    return {
+        definition.name: MatrixValue(value=None, reason=reasons[definition.quantity])
+        if definition.quantity in reasons
+        else values[definition.name]
+        for definition in DIALECTS[library].definitions
+    }
 
 
 def describe_reports(found: "TaskMatrix", reports: Reports) -> dict[str, Any]:

@@ -101,7 +101,11 @@ class AdapterComponent(Residents[Adapter]):
         self._form = form
 
     def _create(self) -> Adapter:
-        return build_adapter(self._base, copy.deepcopy(self._config))
+        return self._build(copy.deepcopy(self._config))
+
+    def _build(self, config: PeftConfig) -> Adapter:
+        """A newborn of that configuration; the base is bare before and after."""
+        return build_adapter(self._base, config)
 
     def _read(self, folder: Path, hashes: Mapping[str, str]) -> Adapter:
         config = self._read_config(folder, hashes[CONFIG_FILE])
@@ -113,7 +117,7 @@ class AdapterComponent(Residents[Adapter]):
             largest_bytes=LARGEST_SHARE * sum(own.nbytes for own in self._base.parameters()),
         )
         try:
-            adapter = build_adapter(self._base, config)
+            adapter = self._build(config)
         except (TypeError, ValueError, SettingsError) as error:
             raise ComponentError(f"{folder / CONFIG_FILE}: does not fit this base: {error}") from error
         with torch.no_grad():

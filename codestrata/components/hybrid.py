@@ -109,13 +109,13 @@ class UpdatedMap(nn.Module, BaseTunerLayer):
         """The adapters whose update counts now."""
         return [] if self.disable_adapters else [n for n in self.active_adapters if n in self.layers_down]
 
-    def compute_weight(self) -> torch.Tensor | None:
-        """The matrix by which all this multiplies outside training; ``None`` where there is a bias."""
-        if self.base_layer.bias is not None:
-            return None
-        weight = self.base_layer.weight
+    def compute_weight(self) -> torch.Tensor:
+        """The matrix by which all this multiplies outside training; the base's bias is added as it was."""
+        weight: torch.Tensor = self.base_layer.weight
         for name in self.list_updates():
-            weight = weight + self.scales[name] * self.layers_up[name].weight @ self.layers_down[name].weight
+            up: Any = self.layers_up[name]
+            down: Any = self.layers_down[name]
+            weight = weight + self.scales[name] * up.weight @ down.weight
         return weight
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -173,18 +173,20 @@ def register_with_peft() -> None:
     register_method(PEFT_TYPE, HybridConfig, HybridModel)
 
 
-def choose_targets(model: nn.Module, targets: tuple[str, ...] | None) -> tuple[str, ...]:
-    """The names of the maps that have an update.
+def choose_targets(
+    model: nn.Module, targets: tuple[str, ...] | None, *, label: str = "hybrid"
+) -> tuple[str, ...]:
+    """The names of the maps that have an update; ``label`` is the section that holds them, for errors.
 
     Raises: SettingsError: one that is not a linear map inside the model's blocks, or none at all.
     """
     known = list_lora_targets(model)
     chosen = known if targets is None else targets
     if not chosen:
-        raise SettingsError(f"hybrid.targets is empty: name some of {', '.join(known)}, or null for all.")
+        raise SettingsError(f"{label}.targets is empty: name some of {', '.join(known)}, or null for all.")
     for target in chosen:
         if target not in known:
-            raise SettingsError(describe_unknown("linear map in hybrid.targets", target, known))
+            raise SettingsError(describe_unknown(f"linear map in {label}.targets", target, known))
     return tuple(chosen)
 
 
@@ -254,16 +256,16 @@ FORM = Form(
 )
 
 
-def build_hybrid_config(settings: HybridSettings, model: nn.Module) -> HybridConfig:
-    """The configuration for ``settings`` on this model, its targets by name.
+def build_hybrid_config(settings: HybridSettings, model: nn.Module, *, label: str = "hybrid") -> HybridConfig:
+    """The configuration for ``settings`` on this model, its targets by name; ``label`` as ``choose_targets``.
 
     Raises:
         SettingsError: the base has no block at the placement, or no map of a target's name.
         ModelError: the base is of a family whose blocks are not known.
     """
-    list_places(model, settings.placement)
+    list_places(model, settings.placement, label=f"{label}.placement")
     values = {field: getattr(settings, field) for field in FIELDS}
-    values["targets"] = choose_targets(model, settings.targets)
+    values["targets"] = choose_targets(model, settings.targets, label=label)
     return HybridConfig(task_type=choose_task_type(model), **values)
 
 

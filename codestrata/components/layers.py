@@ -20,13 +20,27 @@ from peft.mapping import (
 )
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
-from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache, StaticLayer
+from transformers.cache_utils import (
+    Cache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+    EncoderDecoderCache,
+    StaticLayer,
+    StaticSlidingWindowLayer,
+)
 
 from codestrata.components.adapters import AdapterComponent, Form, choose_task_type
 from codestrata.components.folders import describe
 from codestrata.components.tensors import Outline
 from codestrata.errors import SettingsError
-from codestrata.models.families import Family, copy_block, find_family, list_output_projections, list_stacks
+from codestrata.models.families import (
+    Family,
+    choose_stacks,
+    copy_block,
+    find_family,
+    list_output_projections,
+    list_stacks,
+)
 from codestrata.models.fingerprints import PEFT_PREFIX
 from codestrata.settings.components import LayersSettings
 
@@ -53,15 +67,19 @@ class LayersConfig(PeftConfig):
 
 
 class LayersLayer(nn.Module, BaseTunerLayer):
-    """A block of the base and, for each adapter that adds some here, the new blocks that run after it."""
+    """A block of the base and, for each adapter that adds some here, the new blocks that run after it.
+
+    ``place`` is the number of the base's block in its stack, and in the cache.
+    """
 
     adapter_layer_names = ("layers_blocks",)
     other_param_names = ("cache_lengths",)
 
-    def __init__(self, base_layer: nn.Module, family: Family) -> None:
+    def __init__(self, base_layer: nn.Module, family: Family, place: int) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.family = family
+        self.place = place
         self.layers_blocks = nn.ModuleDict()
         self.cache_lengths: dict[str, int] = {}
         self._active_adapter: list[str] = []
@@ -98,7 +116,7 @@ class LayersLayer(nn.Module, BaseTunerLayer):
             return outputs
         for name in self.active_adapters:
             if name in self.layers_blocks:
-                grow_cache(keywords.get("past_key_values"), self.cache_lengths[name])
+                grow_cache(keywords.get("past_key_values"), self.cache_lengths[name], like=self.place)
                 for block in self.layers_blocks[name].children():
                     arguments = self.family.carry(arguments, outputs)
                     outputs = block(*arguments, **keywords)
@@ -133,11 +151,11 @@ class LayersModel(BaseTuner):
         current_key: str,
         parameter_name: str | None = None,
     ) -> None:
+        stack = next(paths for paths in list_stacks(self.model).values() if current_key in paths)
         layer = target
         if not isinstance(layer, LayersLayer):
-            layer = self.block_layer_cls(target, find_family(self.model))
+            layer = self.block_layer_cls(target, find_family(self.model), stack.index(current_key))
             self._replace_module(parent, target_name, layer, target)
-        stack = next(paths for paths in list_stacks(self.model).values() if current_key in paths)
         places = [place for place in peft_config.target_modules if place in stack]
         cache_index = len(stack) + places.index(current_key) * peft_config.blocks
         layer.add_blocks(adapter_name, peft_config, cache_index=cache_index)
@@ -183,24 +201,21 @@ def register_method(peft_type: str, config: type[PeftConfig], tuner: type[BaseTu
         table[peft_type] = entry
 
 
-def list_places(model: nn.Module, placement: str) -> tuple[str, ...]:
+def list_places(model: nn.Module, placement: str, *, label: str = "The placement") -> tuple[str, ...]:
     """Paths of the base's blocks that are followed by new ones, first stack first.
 
-    Raises: SettingsError: the base has no such stack, or no block at such a place.
+    Raises: SettingsError: the base has no such stack, or no block at such a place; the message begins with
+        ``label``.
     """
     stacks = list_stacks(model)
     word, _, step = placement.partition(":")
-    if word == "interleaved":
-        places = [path for paths in stacks.values() for path in paths[int(step) - 1 :: int(step)]]
-        if not places:
-            depths = ", ".join(f"{len(paths)} in the {stack}" for stack, paths in stacks.items())
-            raise SettingsError(f"The placement is {placement!r}: the base has too few blocks ({depths}).")
-        return tuple(places)
-    wanted = ("encoder", "decoder") if placement == "both" else (placement.removesuffix("-top"),)
-    missing = [stack for stack in wanted if stack not in stacks]
-    if missing:
-        raise SettingsError(f"The placement is {placement!r}: the base has no {missing[0]}.")
-    return tuple(stacks[stack][-1] for stack in wanted)
+    if word != "interleaved":
+        return tuple(stacks[stack][-1] for stack in choose_stacks(model, placement, label=label))
+    places = [path for paths in stacks.values() for path in paths[int(step) - 1 :: int(step)]]
+    if not places:
+        depths = ", ".join(f"{len(paths)} in the {stack}" for stack, paths in stacks.items())
+        raise SettingsError(f"{label} is {placement!r}: the base has too few blocks ({depths}).")
+    return tuple(places)
 
 
 def build_block(family: Family, neighbour: nn.Module, init: str, cache_index: int) -> nn.Module:
@@ -208,14 +223,14 @@ def build_block(family: Family, neighbour: nn.Module, init: str, cache_index: in
 
     ``copy`` keeps all weights but the output projections, which are zero. ``scaled:<s>`` is a fresh block
     with every parameter multiplied by s, as in the founding experiment: matrices from a normal of standard
-    deviation s / sqrt(inputs), scales s. (T5 would draw the query map smaller still, by sqrt(d_kv).)
+    deviation s / sqrt(inputs), scales s, biases 0. (T5 would draw the query map smaller, by sqrt(d_kv).)
     """
     block = copy_block(family, neighbour, cache_index)
     word, _, scale = init.partition(":")
     with torch.no_grad():
         if word == "scaled":
-            for parameter in block.parameters():
-                fill_random(parameter, float(scale))
+            for name, parameter in block.named_parameters():
+                fill_random(parameter, 0.0 if name.endswith(".bias") else float(scale))
         else:
             for projection in list_output_projections(family, block):
                 for parameter in projection.parameters():
@@ -231,8 +246,10 @@ def fill_random(parameter: nn.Parameter, scale: float) -> None:
         parameter.copy_(torch.randn(parameter.shape, device="cpu") * (scale / parameter.shape[1] ** 0.5))
 
 
-def grow_cache(cache: Cache | None, length: int) -> None:
+def grow_cache(cache: Cache | None, length: int, *, like: int) -> None:
     """Give a key-value cache at least ``length`` layers; transformers makes as many as the base has blocks.
+
+    New ones are of the kind of layer number ``like``: some bases attend to near tokens only in some blocks.
 
     Raises: ValueError: a kind of cache whose layers cannot be made here.
     """
@@ -243,14 +260,19 @@ def grow_cache(cache: Cache | None, length: int) -> None:
         parts = [cache.self_attention_cache, cache.cross_attention_cache]
     for part in parts:
         while len(part.layers) < length:
-            part.layers.append(_build_cache_layer(part.layers[-1]))
+            part.layers.append(_build_cache_layer(part.layers[like]))
 
 
 def _build_cache_layer(neighbour: Any) -> Any:
     if type(neighbour) is DynamicLayer:
-        return type(neighbour)()
+        return DynamicLayer()  # type: ignore[no-untyped-call]
     if type(neighbour) is StaticLayer:
-        return type(neighbour)(max_cache_len=neighbour.max_cache_len)
+        return StaticLayer(max_cache_len=neighbour.max_cache_len)
+    if type(neighbour) is DynamicSlidingWindowLayer:
+        return DynamicSlidingWindowLayer(sliding_window=neighbour.sliding_window)
+    if type(neighbour) is StaticSlidingWindowLayer:  # it is as long as the window, or as all there will be
+        length = neighbour.max_cache_len
+        return StaticSlidingWindowLayer(max_cache_len=length, sliding_window=length)
     raise ValueError(
         f"Added blocks work with dynamic and static caches, not with {type(neighbour).__name__}."
     )
@@ -311,7 +333,7 @@ def build_layers(
         ModelError: the base is of a family whose blocks are not known.
     """
     register_layers()
-    list_places(base, settings.placement)
+    list_places(base, settings.placement, label="layers.placement")
     config = LayersConfig(
         task_type=choose_task_type(base),
         placement=settings.placement,

@@ -13,7 +13,7 @@ from torch import nn
 
 from codestrata.components.replacing import ReplacingComponent
 from codestrata.errors import SettingsError
-from codestrata.models.families import list_stacks
+from codestrata.models.families import choose_stacks, list_stacks
 from codestrata.settings.components import OwnLayersSettings
 
 TENSORS_FILE = "blocks.safetensors"
@@ -47,9 +47,7 @@ def list_own_blocks(model: nn.Module, settings: OwnLayersSettings) -> tuple[str,
     """
     stacks, placement, count = list_stacks(model), settings.placement, settings.blocks
     chosen: list[str] = []
-    for stack in ("encoder", "decoder") if placement == "both" else (placement.removesuffix("-top"),):
-        if stack not in stacks:
-            raise SettingsError(f"own_layers.placement is {placement!r}: the base has no {stack}.")
+    for stack in choose_stacks(model, placement, label="own_layers.placement"):
         if count > len(stacks[stack]):
             raise SettingsError(
                 f"own_layers.blocks is {count}: the base's {stack} has {len(stacks[stack])} blocks."

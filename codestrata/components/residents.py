@@ -125,6 +125,10 @@ class Residents(ABC, Generic[Resident]):
         """What training changes: tensor name as it is stored on disk -> parameter."""
         return self._list_parameters(self._find(name))
 
+    def tensors(self, name: str) -> Mapping[str, torch.Tensor]:
+        """All that the component is made of, as ``write`` would store it now."""
+        return self._list_tensors(self._find(name))
+
     def write(self, name: str, folder: Path, about: Mapping[str, Any]) -> None:
         """Store the component in ``folder``; ``component.json`` comes last and holds ``about`` too."""
         self._write(self._find(name), folder)
@@ -155,6 +159,10 @@ class Residents(ABC, Generic[Resident]):
     @abstractmethod
     def _list_parameters(self, resident: Resident) -> Mapping[str, nn.Parameter]:
         """The component's parameters by name on disk."""
+
+    def _list_tensors(self, resident: Resident) -> Mapping[str, torch.Tensor]:
+        """The component's tensors by name on disk: its parameters, and what else a subclass stores."""
+        return self._list_parameters(resident)
 
     @abstractmethod
     def _write(self, resident: Resident, folder: Path) -> None:

@@ -1,6 +1,6 @@
 """Component ``weights``: a full copy of the base's weights, all of them trained.
 
-A folder it writes is a plain checkpoint, which ``AutoModelForSeq2SeqLM.from_pretrained`` loads without us.
+A folder it writes is a plain checkpoint, which transformers' ``from_pretrained`` loads without us.
 
 What this does not do: save memory (each component is as large as the base), or read the ``config.json`` that
 it writes (the shapes must be the base's).

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from codestrata.data.tokens import Counts, Ids, TokenTable, tokenize
+from codestrata.data.tokens import Counts, Ids, TokenTable, count_leading, cut_prompt, tokenize
 from codestrata.records import Example
 
 IGNORED = -100
@@ -33,7 +33,10 @@ TokenIds = Sequence[int] | Ids
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class EncodedExample:
-    """One example as token ids, both sides ending with the end-of-sequence token unless cut."""
+    """One example as token ids, both sides ending with the end-of-sequence token unless cut.
+
+    Encoded for a causal model, the prompt does not end: the target follows it.
+    """
 
     identifier: str
     prompt_ids: TokenIds
@@ -42,13 +45,17 @@ class EncodedExample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncodedExamples(Sequence[EncodedExample]):
-    """Examples as token ids, cut to the limits; a row's ids are views of the tables, nothing is copied."""
+    """Examples as token ids, cut to the limits; rows are views of the tables but where a beginning was cut.
+
+    ``leading`` says what a prompt loses: its end, or what comes after so many tokens (see ``cut_prompt``).
+    """
 
     identifiers: tuple[str, ...]
     prompts: TokenTable
     targets: TokenTable
     max_prompt_tokens: int
     max_target_tokens: int
+    leading: int | None = None
 
     def __len__(self) -> int:
         return len(self.identifiers)
@@ -59,7 +66,7 @@ class EncodedExamples(Sequence[EncodedExample]):
             return [self[number] for number in range(*index.indices(len(self)))]
         return EncodedExample(
             identifier=self.identifiers[index],
-            prompt_ids=self.prompts[index][: self.max_prompt_tokens],
+            prompt_ids=cut_prompt(self.prompts[index], self.max_prompt_tokens, leading=self.leading),
             target_ids=self.targets[index][: self.max_target_tokens],
         )
 
@@ -139,21 +146,31 @@ def encode_examples(
     max_prompt_tokens: int,
     max_target_tokens: int,
     folder: Path | None = None,
+    causal: bool = False,
 ) -> EncodedExamples:
     """The examples as token ids, cut to the limits and counted where they were.
 
     With a ``folder`` the ids are kept there, whatever the limits, and taken from there the next time (see
-    ``tokenize``).
+    ``tokenize``). For a ``causal`` model prompt and target are parts of one row: only the target ends, and a
+    long prompt loses its beginning, not what stands before the target.
+
+    Raises: ModelError: the model is causal, and the tokenizer has no end token.
     """
     prompts = [example.prompt for example in examples]
     targets = [example.target for example in examples]
-    table = tokenize(prompts, tokenizer, folder=folder)
+    if causal:
+        table = tokenize(prompts, tokenizer, folder=folder, part="prompt")
+        answers = tokenize(targets, tokenizer, folder=folder, part="continuation")
+    else:
+        table = tokenize(prompts, tokenizer, folder=folder)
+        answers = table if targets == prompts else tokenize(targets, tokenizer, folder=folder)
     return EncodedExamples(
         identifiers=tuple(example.identifier for example in examples),
         prompts=table,
-        targets=table if targets == prompts else tokenize(targets, tokenizer, folder=folder),
+        targets=answers,
         max_prompt_tokens=max_prompt_tokens,
         max_target_tokens=max_target_tokens,
+        leading=count_leading(tokenizer) if causal else None,
     )
 
 
@@ -163,6 +180,14 @@ def measure_rows(rows: Sequence[EncodedExample]) -> Counts:
         return rows.lengths
     pairs = [(len(row.prompt_ids), len(row.target_ids)) for row in rows]
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+def measure_extents(lengths: Counts, *, causal: bool) -> Counts:
+    """What rows of these (prompt, target) lengths take of a batch, (N, 2); batches are planned by it.
+
+    For a ``causal`` model prompt and target are one side: a batch is as long as its longest two together.
+    """
+    return np.stack([lengths.sum(axis=1), np.zeros_like(lengths[:, 0])], axis=1) if causal else lengths
 
 
 def plan_epoch(lengths: Counts, batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
@@ -257,13 +282,31 @@ def cut_step(lengths: Counts, budget: int, *, overhead: int) -> list[list[int]]:
     return pieces[::-1]
 
 
-def collate(rows: Sequence[EncodedExample], pad_id: int) -> dict[str, torch.Tensor]:
-    """A batch: input_ids and attention_mask (B, S), labels (B, T) with padding ignored."""
+def collate(rows: Sequence[EncodedExample], pad_id: int, *, causal: bool = False) -> dict[str, torch.Tensor]:
+    """A batch: input_ids and attention_mask (B, S), labels (B, T) with padding ignored.
+
+    For a ``causal`` model S = T: a row is its prompt and then its target, and under each token stands the
+    one that follows, if it is one of the target's. (transformers has the token itself there.)
+    """
+    if causal:
+        return collate_joined(rows, pad_id)
     input_ids = pad_rows([row.prompt_ids for row in rows], pad_id)
     lengths = torch.tensor([len(row.prompt_ids) for row in rows])
     mask = torch.arange(input_ids.shape[1]) < lengths[:, None]
     labels = pad_rows([row.target_ids for row in rows], IGNORED)
     return {"input_ids": input_ids, "attention_mask": mask.long(), "labels": labels}
+
+
+def collate_joined(rows: Sequence[EncodedExample], pad_id: int) -> dict[str, torch.Tensor]:
+    """A batch of rows that are prompt and target in one, filled on the right."""
+    joined = [np.concatenate([row.prompt_ids, row.target_ids]) for row in rows]
+    input_ids = pad_rows([ids.astype(np.int64) for ids in joined], pad_id)
+    places = torch.arange(input_ids.shape[1])
+    first = torch.tensor([len(row.prompt_ids) - 1 for row in rows])[:, None]
+    last = torch.tensor([len(ids) - 1 for ids in joined])[:, None]
+    following = input_ids.roll(-1, dims=1)
+    labels = following.masked_fill((places < first) | (places >= last), IGNORED)
+    return {"input_ids": input_ids, "attention_mask": (places <= last).long(), "labels": labels}
 
 
 def pad_rows(rows: Sequence[TokenIds], filler: int) -> torch.Tensor:

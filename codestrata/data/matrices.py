@@ -6,8 +6,8 @@ What this does not do: compute anything from R (``analysis.matrix`` and ``analys
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,28 +28,33 @@ class TaskMatrix:
 
     ``scores`` has shape (T + 1, T), row 0 is the base, entries are in [0, 1], NaN where not measured.
     ``origin`` says which of a run's matrices it is; ``structural`` names the metrics that are 0 by
-    construction there.
+    construction there, ``withheld`` those that have no meaning there, with the reason.
     """
 
     tasks: tuple[str, ...]
     scores: np.ndarray
     origin: str | None = None
     structural: tuple[str, ...] = ()
+    withheld: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MatrixChoice:
-    """Which matrix of a run: ``None`` takes the only method, its headline metric, first seed, ``test``."""
+    """Which matrix of a run: ``None`` takes the only method, its headline metric, first seed, ``test``.
+
+    ``order`` counts the orders of the tasks from 0; ``None`` takes the first.
+    """
 
     method: str | None = None
     metric: str | None = None
     seed: int | None = None
     split: str | None = None
+    order: int | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was chosen."""
-        return (self.method, self.metric, self.seed, self.split) == (None, None, None, None)
+        return self == MatrixChoice()
 
 
 def read_matrix(path: Path, choice: MatrixChoice | None = None, *, percent: bool = False) -> TaskMatrix:
@@ -74,12 +79,20 @@ def read_matrix(path: Path, choice: MatrixChoice | None = None, *, percent: bool
     if isinstance(found, dict) and "methods" in found:
         return choose_matrix(found, choice, path)
     if not choice.is_empty:
-        raise SettingsError(f"{path} holds one matrix: method, metric, seed and split choose from a run's.")
+        raise SettingsError(
+            f"{path} holds one matrix: method, metric, seed, split and order choose from a run's."
+        )
     if not is_json:
         return read_table(path, percent=percent)
     names = found.get("tasks") if isinstance(found, dict) else None
     rows = found.get("R") if isinstance(found, dict) else found
     return build_task_matrix(check_rows(rows, path), names, path, percent=percent)
+
+
+def list_task_orders(results: Mapping[str, Any]) -> list[list[str]]:
+    """The orders of the tasks of a run; runs of earlier versions had one."""
+    tasks = [entry["name"] for entry in results["tasks"]]
+    return [list(order) for order in results.get("orders", [tasks])]
 
 
 def choose_matrix(results: dict[str, Any], choice: MatrixChoice, path: Path) -> TaskMatrix:
@@ -90,22 +103,27 @@ def choose_matrix(results: dict[str, Any], choice: MatrixChoice, path: Path) -> 
     try:
         methods = {entry["name"]: entry for entry in results["methods"]}
         method = choose("method", choice.method, methods, default=None)
-        seeds = {str(entry["seed"]): entry for entry in methods[method]["seeds"]}
+        walks = methods[method]["seeds"]
+        orders = {str(number): names for number, names in enumerate(list_task_orders(results))}
+        order = choose("order", None if choice.order is None else str(choice.order), orders, default="0")
+        seeds = {str(entry["seed"]): entry for entry in walks if str(entry.get("order", 0)) == order}
         wanted = None if choice.seed is None else str(choice.seed)
         seed = choose("seed", wanted, seeds, default=next(iter(seeds), None))
         splits = seeds[seed]["R"]
         split = choose("split", choice.split, splits, default="test")
         metric = choose("metric", choice.metric, splits[split], default=results["headline_metric"])
-        names = [entry["name"] for entry in results["tasks"]]
+        names = orders[order]
         rows = splits[split][metric]
         summary = seeds[seed]["continual"].get(metric, {}) if split == "test" else {}
         structural = tuple(name for name, entry in summary.items() if entry.get("structural"))
+        withheld = {name: entry["reason"] for name, entry in summary.items() if entry.get("reason")}
     except (KeyError, TypeError, AttributeError) as error:
         message = f"not the results of a run: {shorten(error)} where a matrix should be"
         raise DataError(message, path=path) from error
     matrix = build_task_matrix(check_rows(rows, path), names, path, percent=False)
-    origin = f"{method}, seed {seed}, {metric}, split {split}"
-    return TaskMatrix(tasks=matrix.tasks, scores=matrix.scores, origin=origin, structural=structural)
+    several = f", order {order}" if len(orders) > 1 else ""
+    origin = f"{method}, seed {seed}, {metric}, split {split}{several}"
+    return replace(matrix, origin=origin, structural=structural, withheld=withheld)
 
 
 def choose(kind: str, wanted: str | None, known: Iterable[str], *, default: str | None) -> str:

@@ -19,17 +19,26 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from codestrata.errors import ModelError
 from codestrata.files import hash_json, hash_text
 
 FORMAT = "codestrata token table 2"
 TEXTS_PER_BATCH = 4096
 """Texts given to the tokenizer at once: enough to keep every core busy, few enough to bound the memory."""
 PROBES = ("", " ", "def f(x):\n\treturn  x + 1.5  # naïve 漢字\n")
+
+Part = Literal["whole", "prompt", "continuation"]
+"""What a text is of its row, and so which special tokens stand around it.
+
+``whole``: all of it, framed as the tokenizer frames texts. ``prompt``: the beginning, which something
+follows: what the tokenizer puts first stays, the end token that some put last does not; never empty.
+``continuation``: what follows: no special tokens but one end token.
+"""
 
 Ids = npt.NDArray[np.int32]
 Counts = npt.NDArray[np.int64]
@@ -70,7 +79,12 @@ class TokenTable(Sequence[Ids]):
 
 
 def tokenize(
-    texts: Sequence[str], tokenizer: Any, *, folder: Path | None, report: Report | None = None
+    texts: Sequence[str],
+    tokenizer: Any,
+    *,
+    folder: Path | None,
+    report: Report | None = None,
+    part: Part = "whole",
 ) -> TokenTable:
     """Token ids of every text, special tokens included and nothing cut, from ``folder`` where they are kept.
 
@@ -82,20 +96,23 @@ def tokenize(
         folder: where tables are kept; ``None`` keeps nothing. One that cannot be written, or a tokenizer that
             cannot be described, is no error: the table is in memory, and its ``note`` says why.
         report: told of the progress.
+        part: which special tokens stand around a text.
     """
     if folder is None:
-        return build_table(texts, tokenizer, report)
+        return build_table(texts, tokenizer, report, part=part)
     description = describe_tokenizer(tokenizer)
     if description is None:
         note = f"Token ids were not kept: {type(tokenizer).__name__} cannot say what decides its ids."
-        return replace(build_table(texts, tokenizer, report), note=note)
+        return replace(build_table(texts, tokenizer, report, part=part), note=note)
+    if part != "whole":
+        description = hash_json([description, part, tokenizer.bos_token_id, tokenizer.eos_token_id])
     entry = folder / "tokens" / hash_texts(description, texts)
     table = read_table(entry, len(texts))
     if table is not None:
         if report is not None:
             report(len(texts))
         return table
-    built = build_table(texts, tokenizer, report)
+    built = build_table(texts, tokenizer, report, part=part)
     try:
         write_table(entry, built)
     except OSError as error:
@@ -104,11 +121,13 @@ def tokenize(
     return built if table is None else table
 
 
-def build_table(texts: Sequence[str], tokenizer: Any, report: Report | None = None) -> TokenTable:
+def build_table(
+    texts: Sequence[str], tokenizer: Any, report: Report | None = None, *, part: Part = "whole"
+) -> TokenTable:
     """The table in memory, some thousand texts at a time."""
     parts, lengths = [np.zeros(0, np.int32)], [np.zeros(1, np.int64)]
     for first in range(0, len(texts), TEXTS_PER_BATCH):
-        rows = encode_texts(texts[first : first + TEXTS_PER_BATCH], tokenizer)
+        rows = encode_texts(texts[first : first + TEXTS_PER_BATCH], tokenizer, part=part)
         lengths.append(np.array([len(row) for row in rows], np.int64))
         parts.append(np.fromiter(chain.from_iterable(rows), np.int32, count=int(lengths[-1].sum())))
         if report is not None:
@@ -118,10 +137,56 @@ def build_table(texts: Sequence[str], tokenizer: Any, report: Report | None = No
     return TokenTable(ids, starts)
 
 
-def encode_texts(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Token ids of each text, special tokens included; none where there are no texts."""
+def encode_texts(texts: Sequence[str], tokenizer: Any, *, part: Part = "whole") -> list[list[int]]:
+    """Token ids of each text, special tokens included; none where there are no texts.
+
+    Raises: ModelError: the tokenizer has no end token, without which no row in parts can end.
+    """
+    if not texts:
+        return []
     # verbose=False: the tokenizer's warning about its model's length is ours to give, as a count.
-    return list(tokenizer(list(texts), verbose=False)["input_ids"]) if texts else []
+    if part == "whole":
+        return list(tokenizer(list(texts), verbose=False)["input_ids"])
+    end = tokenizer.eos_token_id
+    if end is None:
+        raise ModelError(
+            f"{type(tokenizer).__name__} has no end-of-sequence token, by which answers end: name another "
+            "with --set base.tokenizer=FOLDER."
+        )
+    if part == "continuation":
+        rows = tokenizer(list(texts), verbose=False, add_special_tokens=False)["input_ids"]
+        return [[*ids, end] for ids in rows]
+    has_end = tokenizer("", verbose=False)["input_ids"][-1:] == [end]
+    first = end if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    rows = tokenizer(list(texts), verbose=False)["input_ids"]
+    return [(ids[:-1] if has_end and ids[-1:] == [end] else list(ids)) or [first] for ids in rows]
+
+
+def count_leading(tokenizer: Any) -> int:
+    """How many special tokens the tokenizer puts before a text, such as a begin token."""
+    text = "a"
+    whole, bare = (
+        tokenizer(text, verbose=False, add_special_tokens=special)["input_ids"] for special in (True, False)
+    )
+    return next((n for n in range(len(whole)) if list(whole[n : n + len(bare)]) == list(bare)), 0)
+
+
+def cut_prompt(ids: Any, limit: int, *, leading: int | None) -> Any:
+    """At most ``limit`` of a prompt's ids, list or array.
+
+    A prompt that its answer goes on from keeps its end, and its ``leading`` first tokens as far as they leave
+    room for one of the text. ``None`` is for all others: they keep their beginning.
+    """
+    if leading is None or len(ids) <= limit:
+        return ids[:limit]
+    kept = min(leading, limit - 1)
+    first, last = ids[:kept], ids[len(ids) - limit + kept :]
+    return np.concatenate([first, last]) if isinstance(ids, np.ndarray) else [*first, *last]
+
+
+def encode_prompts(prompts: Sequence[str], tokenizer: Any, *, causal: bool) -> list[list[int]]:
+    """Token ids of prompts as a model is asked them: a ``causal`` one goes on from their last token."""
+    return encode_texts(prompts, tokenizer, part="prompt" if causal else "whole")
 
 
 def hash_texts(description: str, texts: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ What this does not do: take a step (``training`` does).
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ import torch
 from torch import nn
 
 from codestrata.contracts import Component, Retention
-from codestrata.data.batches import EncodedExample, measure_rows
+from codestrata.data.batches import EncodedExample, collate, measure_extents, measure_rows
 from codestrata.engine.attention import shared_masks
 from codestrata.engine.losses import bare_head
 from codestrata.engine.precision import Chosen, choose_precision, lowered_weights, refuse_fp16
-from codestrata.engine.prefixes import Prefix, find_prefix, shortened
+from codestrata.engine.prefixes import Prefix, find_prefix, has_mixed_attention, shortened
 from codestrata.engine.states import KeptStates, StateStore, StateUse, refuse_states
+from codestrata.models.families import find_family
 from codestrata.models.loading import count_parameters
 from codestrata.progress import Progress
 from codestrata.settings.sections import TrainingSettings
@@ -52,6 +54,20 @@ class Bench:
         """What a pass costs beside its products, in tokens of this model."""
         products = PASS_PRODUCTS.get(self.device.type, ACCELERATOR_PASS_PRODUCTS)
         return products // max(1, count_parameters(self.model))
+
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether an example is one row, its prompt followed by its target."""
+        return find_family(self.model).is_causal
+
+    @cached_property
+    def extents(self) -> np.ndarray:
+        """What every example takes of a batch, (N, 2)."""
+        return measure_extents(self.lengths, causal=self.is_causal)
+
+    def collate(self, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Some examples as a batch for this model, in main memory."""
+        return collate([self.rows[number] for number in numbers], self.pad_id, causal=self.is_causal)
 
     @property
     def usual_targets(self) -> float:
@@ -184,6 +200,8 @@ def open_states(
         return refuse_states(prefix, used, "dropout of the frozen base is on: its states are never the same")
     if own < len(rows):
         return refuse_states(prefix, used, "other tasks' examples are replayed: never the same ones twice")
+    if has_mixed_attention(model):
+        return refuse_states(prefix, used, "the base's blocks attend in different ways: none can be left out")
     if store is None:
         return refuse_states(prefix, used, "no store was given")
     if used < WORTHWHILE_SHARE * len(rows):

@@ -1,6 +1,7 @@
 """Where a training stands between two steps, and how it goes on from there in another process, bit for bit.
 
-A checkpoint holds the component's tensors, AdamW's moments, the random states and what every step came to.
+A checkpoint holds the component's tensors, AdamW's moments, the random states and what every step came to;
+of a training that is validated also the losses of that, and the best tensors where those are kept.
 The order of examples and the learning rates follow from how many steps are done.
 
 What this does not do: take steps (``training`` does), or store checkpoints (``checkpoints`` does).
@@ -19,6 +20,7 @@ from codestrata.contracts import Component
 from codestrata.engine.bench import Bench
 from codestrata.engine.memory import MemoryGauge
 from codestrata.engine.states import StateUse, describe_arithmetic, fingerprint_rows
+from codestrata.engine.watch import Stopped, Watch
 from codestrata.models.fingerprints import fingerprint_tensors
 from codestrata.settings.sections import TrainingSettings
 
@@ -39,12 +41,13 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """What a training cost so far: wall time, peak memory, states computed and the time that took."""
+    """What a training cost so far: wall time, of that states and validation, peak memory, states computed."""
 
     seconds: float = 0.0
     peak_memory_mib: float | None = None
     states_computed: int = 0
     states_seconds: float = 0.0
+    validation_seconds: float = 0.0
 
 
 @dataclass(kw_only=True)
@@ -58,6 +61,8 @@ class Course:
         memory: the gauge of this process.
         started: when this process began with it, as ``time.perf_counter`` gives it.
         budget: the most tokens computed together.
+        watch: its validations; ``None`` where it has none.
+        validation_seconds: what these took in this process.
         done: what the steps so far came to.
         earlier: what other processes spent on it, up to the checkpoint that this one goes on from.
     """
@@ -68,13 +73,25 @@ class Course:
     memory: MemoryGauge
     started: float
     budget: int
+    watch: Watch | None = None
+    validation_seconds: float = 0.0
     done: list[Step] = field(default_factory=list)
     earlier: Spent = field(default_factory=Spent)
 
     @property
     def is_over(self) -> bool:
-        """Whether every step is done."""
-        return len(self.done) == len(self.plan)
+        """Whether every step is done, or validation has called for no more."""
+        return len(self.done) == len(self.plan) or self.stopped == "patience"
+
+    @property
+    def stopped(self) -> Stopped:
+        """Why no step follows, once it is over."""
+        return "patience" if self.watch is not None and self.watch.has_run_out else "all steps"
+
+    @property
+    def taken(self) -> Sequence[Sequence[int]]:
+        """The examples of the steps that are done."""
+        return self.plan[: len(self.done)]
 
     def measure(self) -> Spent:
         """What all processes together have spent; the largest of their peaks."""
@@ -85,6 +102,7 @@ class Course:
             peak_memory_mib=max(peaks, default=None),
             states_computed=self.earlier.states_computed + (0 if states is None else states.computed),
             states_seconds=self.earlier.states_seconds + (0.0 if states is None else states.seconds),
+            validation_seconds=self.earlier.validation_seconds + self.validation_seconds,
         )
 
     def describe_states(self) -> StateUse | None:
@@ -96,17 +114,21 @@ class Course:
 
 
 def identify(
-    component: Component, bench: Bench, settings: TrainingSettings, *, learning_rate: float, seed: int
+    component: Component, course: Course, settings: TrainingSettings, *, learning_rate: float, seed: int
 ) -> dict[str, Any]:
     """What makes a training this one and no other; taken before its first step.
 
-    How the component was made counts as far as its tensors show it: a LoRA's scale and dropout do not.
+    How the component was made counts as far as its tensors show it, those included that are not trained: a
+    LoRA's scale and dropout do not.
     """
+    bench, watch = course.bench, course.watch
+    assert component.active is not None
     return {
         "component": component.kind,
         "base": component.fingerprint,
-        "starting tensors": fingerprint_tensors(bench.parameters),
+        "starting tensors": fingerprint_tensors(component.tensors(component.active)),
         "examples": fingerprint_rows(bench.rows),
+        "validation examples": None if watch is None else fingerprint_rows(watch.rows),
         "settings": asdict(settings),
         "learning rate": learning_rate,
         "seed": seed,
@@ -140,9 +162,12 @@ def build_checkpoint(course: Course, identity: Mapping[str, Any]) -> Checkpoint:
     counts = [(step.tokens, step.cells, step.passes) for step in course.done]
     tensors[LOSSES] = torch.tensor([step.loss for step in course.done], dtype=torch.float64)
     tensors[COUNTS] = torch.tensor(counts, dtype=torch.int64).reshape(-1, 3)
+    if course.watch is not None:
+        tensors |= course.watch.pack()
     facts = {
         "steps": len(course.done),
         "budget": course.budget,
+        "validation_budget": None if course.watch is None else course.watch.budget,
         "spent": asdict(course.measure()),
         "identity": dict(identity),
         "circumstances": describe_circumstances(course.bench),
@@ -166,6 +191,8 @@ def find_misfit(checkpoint: Checkpoint, course: Course, identity: Mapping[str, A
     try:
         read_spent(facts)
         int(facts["budget"])
+        if course.watch is not None:
+            int(facts["validation_budget"])
     except (KeyError, TypeError, ValueError) as error:
         return f"its facts cannot be read: {type(error).__name__} {error}"
     wanted = list_shapes(course, steps, checkpoint.tensors.keys())
@@ -196,6 +223,8 @@ def list_shapes(
         if f"step.{name}" in names:
             for moment in MOMENTS:
                 shapes[f"{moment}.{name}"] = (torch.float32, ()) if moment == "step" else like
+    if course.watch is not None:
+        shapes |= course.watch.list_shapes(steps, bench.parameters)
     return shapes
 
 
@@ -215,6 +244,9 @@ def go_on(course: Course, checkpoint: Checkpoint) -> None:
             tensors[LOSSES].tolist(), tensors[COUNTS].tolist(), strict=True
         )
     ]
+    if course.watch is not None:
+        course.watch.take(len(course.done), tensors)
+        course.watch.budget = int(facts["validation_budget"])
     course.budget = int(facts["budget"])
     course.earlier = read_spent(facts)
     device = course.bench.device
@@ -237,6 +269,7 @@ def read_spent(facts: Mapping[str, Any]) -> Spent:
         peak_memory_mib=None if peak is None else float(peak),
         states_computed=int(spent["states_computed"]),
         states_seconds=float(spent["states_seconds"]),
+        validation_seconds=float(spent["validation_seconds"]),
     )
 
 

@@ -34,8 +34,12 @@ def measure_loss(
         dtype: of the products with the output layer; softmax and sums are fp32.
     """
     counted = labels != IGNORED
+    weight: Any = head.weight
+    bias: Any = getattr(head, "bias", None)
+    if not torch.is_grad_enabled():  # a function of its own is not told: it would make gradients of these two
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
     loss: torch.Tensor = VocabularyLoss.apply(  # type: ignore[no-untyped-call]
-        hidden[counted], head.weight, getattr(head, "bias", None), labels[counted], dtype
+        hidden[counted], weight, bias, labels[counted], dtype
     )
     return loss
 

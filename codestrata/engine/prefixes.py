@@ -3,7 +3,7 @@
 While new blocks train on top of a stack, everything below gives the same states for the same example, epoch
 after epoch. ``compute_states`` gives those states; inside ``shortened`` the model starts from them.
 
-What this does not do: keep states (``states``), or find prefixes of models without an encoder.
+What this does not do: keep states (``states``).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from codestrata.models.families import Family, find_family, list_running_blocks
+from codestrata.models.families import Family, find_attention_kinds, find_family, list_running_blocks
+from codestrata.models.virtual import count_virtual_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +23,8 @@ class Prefix:
     """How many running blocks, from the bottom, never change: of the encoder, and of the decoder.
 
     ``decoder`` is ``None`` where the encoder changes somewhere, so that the decoder sees new states in every
-    step. Where it is a number, the encoder is frozen as a whole, its final norm included. ``blocks`` are the
-    modules counted, by stack.
+    step. Where it is a number, the encoder is frozen as a whole, its final norm included; of a decoder-only
+    model it always is, and ``encoder`` is 0. ``blocks`` are the modules counted, by stack.
     """
 
     encoder: int
@@ -32,7 +33,10 @@ class Prefix:
 
 
 class States(NamedTuple):
-    """What a prefix makes of a batch: encoder states (B, S, D); decoder states (B, T, D) or ``None``."""
+    """What a prefix makes of a batch: encoder states (B, S, D); decoder states (B, T, D) or ``None``.
+
+    Of a decoder-only model S is 0.
+    """
 
     encoder: torch.Tensor
     decoder: torch.Tensor | None
@@ -41,14 +45,26 @@ class States(NamedTuple):
 def find_prefix(model: Any) -> Prefix | None:
     """What lies below the first parameter that takes gradients; ``None`` where there is no block below it."""
     family = find_family(model)
-    if set(family.stacks) < {"encoder", "decoder"} or model.get_input_embeddings().weight.requires_grad:
+    if model.get_input_embeddings().weight.requires_grad:
         return None
+    if count_virtual_tokens(model):  # below everything, and not frozen
+        return None
+    if family.is_causal:
+        blocks = list_running_blocks(model, "decoder")
+        depth = count_frozen(blocks)
+        below = {"decoder": tuple(blocks[:depth])}
+        return Prefix(encoder=0, decoder=depth, blocks=below) if depth else None
     running = {stack: list_running_blocks(model, stack) for stack in ("encoder", "decoder")}
     frozen = {stack: tuple(blocks[: count_frozen(blocks)]) for stack, blocks in running.items()}
     encoder, decoder = len(frozen["encoder"]), len(frozen["decoder"])
     if encoder < len(running["encoder"]) or not is_frozen(find_norm(family, model, "encoder")):
         return Prefix(encoder=encoder, decoder=None, blocks=frozen) if encoder else None
     return Prefix(encoder=encoder, decoder=decoder, blocks=frozen)
+
+
+def has_mixed_attention(model: Any) -> bool:
+    """Whether blocks differ in what they look at, so that each must stay at its own place in the list."""
+    return len(find_attention_kinds(model)) > 1
 
 
 def count_frozen(blocks: Sequence[nn.Module]) -> int:
@@ -65,6 +81,11 @@ def is_frozen(module: nn.Module) -> bool:
 def compute_states(model: Any, prefix: Prefix, batch: Mapping[str, torch.Tensor]) -> States:
     """Run the prefix alone on a batch as ``data.batches.collate`` makes it, inside ``shortened`` too."""
     family = find_family(model)
+    if family.is_causal:
+        with cut_above(family, model, "decoder", prefix.blocks["decoder"]):
+            stack = find_owner(family, model, "decoder")
+            decoder = stack(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+        return States(encoder=decoder[:, :0], decoder=decoder)
     mask = batch["attention_mask"]
     with ExitStack() as cuts:
         if prefix.decoder is None:
@@ -86,6 +107,10 @@ def build_inputs(model: Any, batch: Mapping[str, torch.Tensor], states: States |
     """The keywords of the model's call for a batch, from its tokens or, inside ``shortened``, its states."""
     from transformers.modeling_outputs import BaseModelOutput
 
+    if find_family(model).is_causal:
+        # No mask: padding is on the right, where no token before it looks.
+        given = {"input_ids": batch["input_ids"]} if states is None else {"inputs_embeds": states.decoder}
+        return {**given, "use_cache": False}
     inputs: dict[str, Any] = {"attention_mask": batch["attention_mask"], "use_cache": False}
     if states is None or states.decoder is None:
         inputs["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(batch["labels"])
@@ -146,11 +171,29 @@ def replaced_blocks(family: Family, model: Any, stack: str, blocks: Sequence[nn.
     """Inside, these blocks are the stack's."""
     owner, name = find_owner(family, model, stack), family.stacks[stack].rpartition(".")[2]
     before = getattr(owner, name)
-    setattr(owner, name, nn.ModuleList(blocks))
+    # A decoder-only model runs no more entries of its list than its configuration says: here it has one.
+    setattr(owner, name, nn.ModuleList([Chain(family, blocks)] if family.is_causal and blocks else blocks))
     try:
         yield
     finally:
         setattr(owner, name, before)
+
+
+class Chain(nn.Module):
+    """Blocks that stand in a list as one and run one after another."""
+
+    def __init__(self, family: Family, blocks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.family = family
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, *arguments: Any, **keywords: Any) -> Any:
+        """What the last block returns."""
+        outputs: Any = arguments[0]
+        for number, block in enumerate(self.blocks):
+            arguments = self.family.carry(arguments, outputs) if number else arguments
+            outputs = block(*arguments, **keywords)
+        return outputs
 
 
 @contextmanager

@@ -23,12 +23,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from codestrata.data.batches import EncodedExample, collate, measure_rows
+from codestrata.data.batches import EncodedExample, collate, measure_extents, measure_rows
 from codestrata.engine.precision import DTYPES, Chosen, compute_in
 from codestrata.engine.prefixes import Prefix, States, compute_states
 from codestrata.errors import DataError, StorageError
 from codestrata.files import hash_json, read_json, write_json
 from codestrata.locks import is_locked, open_shared
+from codestrata.models.families import find_family
 from codestrata.progress import Progress
 from codestrata.settings.sections import CacheSettings
 
@@ -81,7 +82,9 @@ class StateStore:
         """The entry for these examples, empty or not; or why there can be none."""
         if self.folder is None or self.settings.states_mib is None:
             return "cache.states_mib is off"
-        layout = lay_out(measure_rows(rows), prefix, width=model.config.d_model)
+        causal = find_family(model).is_causal
+        lengths = measure_extents(measure_rows(rows), causal=causal)
+        layout = lay_out(lengths[:, ::-1] if causal else lengths, prefix, width=model.config.hidden_size)
         dtype = DTYPES[self.settings.states_dtype]
         key = hash_json(
             {
@@ -142,7 +145,7 @@ class Layout:
 
 
 def lay_out(lengths: np.ndarray, prefix: Prefix, *, width: int) -> Layout:
-    """The layout for examples of these (prompt, target) lengths: chunks of like length, shortest first."""
+    """The layout for examples of these (encoder, decoder) lengths: chunks of like length, shortest first."""
     lengths = lengths.copy()
     if prefix.decoder is None:
         lengths[:, 1] = 0
@@ -259,7 +262,8 @@ class KeptStates:
 
     def _run(self, numbers: Sequence[int] | np.ndarray) -> States:
         device = self.model.device
-        batch = collate([self.rows[number] for number in numbers], self.pad_id)
+        rows = [self.rows[number] for number in numbers]
+        batch = collate(rows, self.pad_id, causal=find_family(self.model).is_causal)
         with compute_in(self.precision, device):
             return compute_states(
                 self.model, self.prefix, {key: tensor.to(device) for key, tensor in batch.items()}

@@ -1,15 +1,22 @@
-"""The cells that a run has decoded, by all that decides their answers: none of R is decoded twice unasked.
+"""What a run has done, by all that decides the outcome: no cell of R is decoded twice unasked.
 
-What this does not do: decode, or keep anything beyond the run.
+Trainings are found again by methods that differ in how a component is picked alone.
+
+What this does not do: decode, train, or keep anything beyond the run.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
 
 from codestrata.contracts import Component
 from codestrata.files import hash_json
 from codestrata.lab import Lab, list_splits
+from codestrata.methods import Method
 from codestrata.models.fingerprints import fingerprint_tensors
-from codestrata.records import Cell, SplitName, Task
+from codestrata.records import Cell, SplitName, Task, Training
+from codestrata.settings.tree import fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +48,16 @@ class Address:
 
 
 class Archive:
-    """Decoded cells of one run by their addresses."""
+    """Decoded cells and trainings of one run by their addresses.
+
+    Attributes:
+        vectors: (task, part of its data) -> what routers read of the prompts, by the bare base.
+    """
 
     def __init__(self, lab: Lab) -> None:
         self._cells: dict[Address, Cell] = {}
+        self._trainings: dict[tuple[Any, ...], Training] = {}
+        self.vectors: dict[tuple[str, str], np.ndarray] = {}
         self._data = {
             (task.name, split): hash_json([asdict(example) for example in examples])
             for task in lab.tasks
@@ -70,7 +83,25 @@ class Archive:
         """Remember a decoded cell."""
         self._cells[address] = cell
 
+    def find_training(self, lab: Lab, method: Method, task: Task, seed: int) -> Training | None:
+        """A training that a method without a task label need not do again; ``None`` where there is none."""
+        if method.selection == "oracle":
+            return None
+        return self._trainings.get(identify_training(lab, method, task, seed))
+
+    def keep_training(self, lab: Lab, method: Method, training: Training) -> None:
+        """Remember a training on one task alone, that of the first such method."""
+        (task,) = (entry for entry in lab.tasks if entry.name == training.task)
+        if method.schedule == "isolated":
+            self._trainings.setdefault(identify_training(lab, method, task, training.seed), training)
+
+
+def identify_training(lab: Lab, method: Method, task: Task, seed: int) -> tuple[Any, ...]:
+    """All that decides the bytes of a component that is born anew and sees one task."""
+    own = (fingerprint(lab.settings), lab.steps.get(task.name))
+    return (method.component, method.retention, method.schedule, *own, task.name, seed)
+
 
 def fingerprint_component(component: Component, name: str) -> str:
     """SHA-256 over a resident component's tensors, computed now."""
-    return fingerprint_tensors(component.parameters(name))
+    return fingerprint_tensors(component.tensors(name))

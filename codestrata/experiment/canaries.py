@@ -15,7 +15,7 @@ from codestrata.lab import Lab
 from codestrata.methods import Method
 from codestrata.records import Cell, Prediction, Task
 from codestrata.results.measured import Repeat
-from codestrata.store import RunDirectory
+from codestrata.store import RunDirectory, name_walk
 
 
 def choose_canaries(count: int, wanted: int) -> tuple[int, ...]:
@@ -34,9 +34,9 @@ def keep_canaries(predictions: Sequence[Prediction], wanted: int, samples: int) 
     return tuple(predictions[place * samples + sample] for place in positions for sample in range(samples))
 
 
-def name_canary_folder(method: str, seed: int, task: str) -> str:
+def name_canary_folder(method: str, seed: int, task: str, order: int = 0) -> str:
     """Where the second answers of a task's canaries lie, inside the run."""
-    return f"canaries/{method}/seed-{seed}/{task}"
+    return f"canaries/{name_walk(method, seed, order)}/{task}"
 
 
 def recheck_canaries(
@@ -53,7 +53,7 @@ def recheck_canaries(
     for task in lab.tasks[:-1]:
         place = find_place(cells, len(lab.tasks), task.name)
         component.activate(task.name)
-        folder = name_canary_folder(method.name, seed, task.name)
+        folder = name_canary_folder(method.name, seed, task.name, lab.order)
         repeat = repeat_canaries(lab, task, cells[place], method.name, seed, folder, label)
         write_cells(run.path, [repeat.second])
         marked[place] = mark_canary(cells[place], repeat.second)

@@ -5,9 +5,12 @@ What this does not do: decide which tasks are decoded when (``rows`` and ``probe
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from codestrata.contracts import Component
 from codestrata.errors import DataError
@@ -121,9 +124,8 @@ def answer_examples(
     names the split and the bytes of the component. ``done`` is the number of predictions that the watcher was
     told of before.
     """
-    rest = [place for place in range(len(examples)) if place not in set(apart)]
     answers: dict[int, tuple[Prediction, ...]] = {}
-    for company in filter(None, (list(apart), *cut_portions(rest))):
+    for company in list_companies(len(examples), apart):
 
         def decode(company: Sequence[int] = company) -> tuple[Prediction, ...]:
             with lab.journal.clock("decoding"):
@@ -136,11 +138,35 @@ def answer_examples(
                     report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
                 )
 
-        found = lab.journal.recall(f"answers/{unit}/{len(answers)}", tuple[Prediction, ...], decode)
+        found = lab.journal.recall(name_answers(unit, len(answers)), tuple[Prediction, ...], decode)
         for number, place in enumerate(company):
             answers[place] = found[number * settings.samples : (number + 1) * settings.samples]
         lab.progress.advance(done + len(answers) * settings.samples)
     return tuple(prediction for place in range(len(examples)) for prediction in answers[place])
+
+
+def keep_answers(
+    lab: Lab, predictions: Sequence[Prediction], unit: str, *, apart: Sequence[int] = ()
+) -> None:
+    """Have the journal know answers, as ``answer_examples`` with the same ``unit`` and ``apart`` asks for."""
+    samples, done = lab.settings.decoding.samples, 0
+    for company in list_companies(len(predictions) // samples, apart):
+        answers = tuple(
+            predictions[place * samples + sample] for place in company for sample in range(samples)
+        )
+        lab.journal.recall(name_answers(unit, done), tuple[Prediction, ...], partial(tuple, answers))
+        done += len(company)
+
+
+def name_answers(unit: str, done: int) -> str:
+    """What the journal calls the answers to a company of examples; ``done`` came before it."""
+    return f"answers/{unit}/{done}"
+
+
+def list_companies(count: int, apart: Sequence[int]) -> list[Sequence[int]]:
+    """Positions of ``count`` examples as they are decoded together, one company after another."""
+    rest = [place for place in range(count) if place not in set(apart)]
+    return [company for company in (list(apart), *cut_portions(rest)) if company]
 
 
 def cut_portions(places: Sequence[int]) -> list[Sequence[int]]:
@@ -164,15 +190,19 @@ def equal_answers(first: Sequence[Prediction], second: Sequence[Prediction]) -> 
 def score_task(lab: Lab, predictions: Sequence[Prediction], task: Task, unit: str) -> tuple[Score, ...]:
     """Every metric over the predictions of a task, on the run's clock.
 
-    ``unit`` is what the journal calls the place; with the hash of the predictions it names the scores.
+    ``unit`` is what the journal calls the place.
     """
 
     def judge() -> tuple[Score, ...]:
         with lab.journal.clock("scoring"):
             return score(predictions, task.language, lab.settings.execution, lab.settings.measurement)
 
-    digest = hash_json([asdict(prediction) for prediction in predictions])
-    return lab.journal.recall(f"scores/{unit}/{digest}", tuple[Score, ...], judge)
+    return lab.journal.recall(name_scores(unit, predictions), tuple[Score, ...], judge)
+
+
+def name_scores(unit: str, predictions: Sequence[Prediction]) -> str:
+    """What the journal calls the scores of predictions at a place."""
+    return f"scores/{unit}/{hash_json([asdict(prediction) for prediction in predictions])}"
 
 
 def take_over(cell: Cell, row: int, through: str, origin: Origin) -> Cell:
@@ -223,6 +253,22 @@ def read_predictions(folder: Path) -> dict[tuple[str, str], tuple[Prediction, ..
         place = (take(row, "task", path, line), take(row, "split", path, line))
         found.setdefault(place, []).append(build_prediction(row, path, line))
     return {place: tuple(predictions) for place, predictions in found.items()}
+
+
+def read_scores(folder: Path) -> dict[tuple[str, str], tuple[Score, ...]]:
+    """(task, split) -> its scores, in their order, out of a folder that ``write_cells`` wrote.
+
+    Raises: DataError: the file is missing or damaged; with file and line.
+    """
+    path = folder / SCORES_FILE
+    found: dict[tuple[str, str], list[Score]] = {}
+    for line, row in read_jsonl(path):
+        place = (take(row, "task", path, line), take(row, "split", path, line))
+        try:
+            found.setdefault(place, []).append(msgspec.convert(row, Score))
+        except msgspec.ValidationError as error:
+            raise DataError(f"no score: {error}", path=path, line=line) from error
+    return {place: tuple(scores) for place, scores in found.items()}
 
 
 def build_prediction(row: Mapping[str, Any], path: Path, line: int) -> Prediction:

@@ -14,7 +14,7 @@ from codestrata.lab import Lab, list_splits
 from codestrata.records import Cell
 from codestrata.results.measured import Control, Repeat
 from codestrata.settings.sections import DecodingSettings
-from codestrata.store import RunDirectory
+from codestrata.store import RunDirectory, name_walk
 
 
 def measure_controls(lab: Lab, run: RunDirectory) -> tuple[Control, ...]:
@@ -60,7 +60,7 @@ def measure_transfer(
             row=row,
             through=owner.name,
             label=f"{label}: component {owner.name}",
-            folder=f"methods/{method}/seed-{seed}/{owner.name}/transfer",
+            folder=f"methods/{name_walk(method, seed, lab.order)}/{owner.name}/transfer",
         )
         of_owner = [
             cell

@@ -31,7 +31,7 @@ from codestrata.records import Cell, Prediction, Score
 from codestrata.report.markdown import render_analysis
 from codestrata.report.pointers import build_pointer, read_pointer
 from codestrata.report.tables import check_version
-from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
+from codestrata.results.measured import Control, Measured, MethodWalks, Portion, Repeat, RoutedWalk, Walk
 from codestrata.results.tree import describe_run
 from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import RunDirectory
@@ -79,6 +79,7 @@ def rescore_run(
         **describe_run(measured),
         "environment": stored["environment"],
         "sessions": stored["sessions"],
+        "extended_from": stored["extended_from"],
         "seconds": stored["seconds"],
     }
     pairs = list(pair_entries(stored, results))
@@ -206,18 +207,22 @@ class CellReader:
             cells.append(cell)
         return tuple(cells)
 
-    def build_walk(self, described: Sequence[Mapping[str, Any]], method: str, seed: int) -> tuple[Cell, ...]:
+    def build_walk(
+        self, described: Sequence[Mapping[str, Any]], method: str, seed: int, order: int
+    ) -> tuple[Cell, ...]:
         """The cells of R of one walk; what their canaries said is looked at again."""
         return tuple(
-            mark_canary(cell, self._build_canaries(cell, method, seed)) if cell.origin == "canary" else cell
+            mark_canary(cell, self._build_canaries(cell, method, seed, order))
+            if cell.origin == "canary"
+            else cell
             for cell in self.build_all(described)
         )
 
-    def _build_canaries(self, cell: Cell, method: str, seed: int) -> Cell:
+    def _build_canaries(self, cell: Cell, method: str, seed: int, order: int) -> Cell:
         """The second answers of a cell's canaries, compared to the first."""
         place = {"row": cell.row, "trained_through": cell.trained_through}
         place |= {"task": cell.task, "split": cell.split, "origin": "rechecked"}
-        place |= {"folder": name_canary_folder(method, seed, cell.task)}
+        place |= {"folder": name_canary_folder(method, seed, cell.task, order)}
         second = self.build({**place, "component_fingerprint": cell.component_fingerprint})
         return build_second(self.narrow(cell), second)
 
@@ -235,6 +240,8 @@ def count_cells(stored: Mapping[str, Any]) -> int:
         len(stored["base"]["cells"])
         + sum(len(control["cells"]) for control in stored["controls"])
         + sum(len(entry["cells"]) + len(entry["transfer"]["cells"]) for entry in seeds)
+        + sum(len(entry["sample_efficiency"]) for entry in seeds)
+        + sum(len(entry["routing"]["oracle"]["cells"]) for entry in seeds if entry["routing"])
         + len([cell for entry in seeds for cell in entry["cells"] if cell["origin"] == "canary"])
         + 2 * len(stored["noise_floor"]["entries"])
     )
@@ -258,6 +265,7 @@ def build_measured(run: RunDirectory, stored: Mapping[str, Any], reader: CellRea
         ),
         methods=tuple(build_walks(method, reader) for method in stored["methods"]),
         repeats=tuple(build_repeat(entry, reader) for entry in stored["noise_floor"]["entries"]),
+        fair=stored["fair"],
     )
 
 
@@ -278,7 +286,7 @@ def build_second(first: Cell, second: Cell) -> Cell:
     )
 
 
-MEASURED_KEYS = ("final", "unfinished", "continual", "intransigence", "expert_gap", "seeds")
+MEASURED_KEYS = ("final", "unfinished", "continual", "orders", "intransigence", "expert_gap", "seeds")
 """What the results of a method hold beside its row of the table of methods."""
 
 
@@ -290,15 +298,35 @@ def build_walks(method: Mapping[str, Any], reader: CellReader) -> MethodWalks:
         walks=tuple(
             Walk(
                 seed=entry["seed"],
+                order=entry["order"],
                 trainings=tuple(entry["trainings"]),
-                cells=reader.build_walk(entry["cells"], method["name"], entry["seed"]),
+                cells=reader.build_walk(entry["cells"], method["name"], entry["seed"], entry["order"]),
                 transfer=None
                 if entry["transfer"]["X"] is None
                 else reader.build_all(entry["transfer"]["cells"]),
                 swap=entry["swap"],
+                curve=tuple(
+                    Portion(**{**portion, "cell": reader.build(portion["cell"])})
+                    for portion in entry["sample_efficiency"]
+                ),
+                routing=None if entry["routing"] is None else build_routing(entry["routing"], reader),
+                merging=entry["merging"],
             )
             for entry in method["seeds"]
         ),
+    )
+
+
+def build_routing(routed: Mapping[str, Any], reader: CellReader) -> RoutedWalk:
+    """What routers chose in a walk; the cells with the task's label are scored anew."""
+    return RoutedWalk(
+        by=routed["by"],
+        threshold=routed["threshold"],
+        tasks=tuple(routed["tasks"]),
+        confusions={
+            name: tuple(map(tuple, router["confusion"])) for name, router in routed["routers"].items()
+        },
+        oracle=reader.build_all(routed["oracle"]["cells"]),
     )
 
 

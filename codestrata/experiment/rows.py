@@ -16,8 +16,9 @@ from codestrata.experiment.canaries import choose_canaries
 from codestrata.experiment.cells import Place, decode_task, take_over
 from codestrata.lab import Lab, list_splits
 from codestrata.methods import Method
-from codestrata.records import Cell, SplitName, Task, Training
+from codestrata.records import BORN_LATE, Cell, SplitName, Task, Training
 from codestrata.results.rechecks import choose_recheck
+from codestrata.store import name_walk
 
 SHARED = "shared"
 """The name of the one component of a method whose tasks share it."""
@@ -25,12 +26,14 @@ SHARED = "shared"
 
 def name_component(method: Method, task: Task) -> str:
     """What the component that serves a task is called on the base."""
-    return task.name if method.has_component_per_task else SHARED
+    return task.name if method.is_named_by_task else SHARED
 
 
 def label_walk(lab: Lab, method: Method, seed: int) -> str:
-    """How a method with a seed is called while it runs."""
-    return method.name if len(lab.settings.seeds) == 1 else f"{method.name} (seed {seed})"
+    """How a method with a seed is called while it runs; the order of the tasks too, after the first."""
+    told = [f"order {lab.order + 1}"] if lab.order else []
+    told += [f"seed {seed}"] if len(lab.settings.seeds) > 1 else []
+    return f"{method.name} ({', '.join(told)})" if told else method.name
 
 
 def evaluate_base(lab: Lab) -> list[Cell]:
@@ -59,12 +62,12 @@ def evaluate_row(
         row=row,
         through=training.task,
         label=label_walk(lab, method, training.seed),
-        folder=f"methods/{method.name}/seed-{training.seed}/{training.task}",
+        folder=f"methods/{name_walk(method.name, training.seed, lab.order)}/{training.task}",
     )
     models: dict[str, Model] = {}  # a shared component is hashed once, whatever the number of tasks
     row_cells: list[Cell] = []
     for index, task in enumerate(lab.tasks, start=1):
-        if method.schedule == "isolated" and index > row:
+        if method.schedule in BORN_LATE and index > row:
             of_base = [cell for cell in cells if cell.row == 0 and cell.task == task.name]
             row_cells += [take_over(cell, row, training.task, "structural") for cell in of_base]
             continue

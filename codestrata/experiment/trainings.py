@@ -29,38 +29,56 @@ from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.loading import count_parameters
 from codestrata.records import Cell, Task, Training
 from codestrata.settings.sections import TrainingSettings
-from codestrata.settings.tree import fingerprint, to_tree
-from codestrata.store import RunDirectory
+from codestrata.settings.tree import Settings, fingerprint, to_tree
+from codestrata.store import RunDirectory, name_walk
 from codestrata.training import FitLog, count_steps, fit
 
 
 def train_task(
-    lab: Lab, run: RunDirectory, method: Method, component: Component, task: Task, seed: int
+    lab: Lab,
+    run: RunDirectory,
+    method: Method,
+    component: Component,
+    task: Task,
+    seed: int,
+    source: Training | None = None,
 ) -> Training:
     """Train the method's component on the task, store it, and prove that the base stayed as it was.
 
-    Raises: IsolationError: the base's fingerprint changed.
+    With a ``source``, a training of this run that would be this one, its component is taken over instead.
+
+    Raises: IsolationError: the base's fingerprint changed, or that of the component to take over.
     """
-    folder = run.task_folder(method.name, seed, task.name)
-    unit = f"trainings/{method.name}/seed-{seed}/{task.name}"
+    folder = run.task_folder(method.name, seed, task.name, lab.order)
+    unit = name_training(method.name, seed, task.name, lab.order)
     checkpoints = Checkpoints(
-        run.checkpoints_folder(method.name, seed, task.name),
+        run.checkpoints_folder(method.name, seed, task.name, lab.order),
         seconds=lab.settings.checkpoints.seconds,
         interrupts=lab.interrupts,
         say=lab.progress.say,
     )
     name = name_component(method, task)
+    work = partial(carry_out, lab, run, method, component, task, seed, folder, checkpoints)
+    if source is not None:
+        work = partial(take_over_training, lab, run, method, component, task, source, folder)
     training: Training = lab.journal.recall(
         unit,
         Training,
-        partial(carry_out, lab, run, method, component, task, seed, folder, checkpoints),
+        work,
         serves=lambda training: (
             has_memory(lab, run, method, task, seed)
             and load_trained(lab, run, component, name, folder, training)
         ),
     )
     checkpoints.remove()
+    if task == lab.tasks[-1]:
+        keep_memory(lab, run, method, task, seed)
     return training
+
+
+def name_training(method: str, seed: int, task: str, order: int = 0) -> str:
+    """What the journal calls a training."""
+    return f"trainings/{name_walk(method, seed, order)}/{task}"
 
 
 def recall_earlier(lab: Lab, run: RunDirectory, method: Method, task: Task, seed: int) -> Retention | None:
@@ -70,25 +88,73 @@ def recall_earlier(lab: Lab, run: RunDirectory, method: Method, task: Task, seed
     """
     retention, position = build_retention(method, lab.settings, seed=seed), lab.tasks.index(task)
     if retention is not None and position:
-        retention.load(name_memory_folder(run, method, lab.tasks[position - 1], seed))
+        retention.load(name_memory_folder(run, method, lab.tasks[position - 1], seed, lab.order))
     return retention
 
 
 def has_memory(lab: Lab, run: RunDirectory, method: Method, task: Task, seed: int) -> bool:
-    """Whether what the method's retention kept after ``task``, if it has one, can be read again."""
+    """Whether what the method's retention kept after ``task``, if it has one, can be read again.
+
+    Nobody will ask for it where the next training was taken over from another run.
+    """
+    following = lab.tasks[lab.tasks.index(task) + 1 :][:1]
+    if any(
+        lab.journal.is_given(name_training(method.name, seed, later.name, lab.order)) for later in following
+    ):
+        return True
     retention = build_retention(method, lab.settings, seed=seed)
     try:
         if retention is not None:
-            retention.load(name_memory_folder(run, method, task, seed))
+            retention.load(name_memory_folder(run, method, task, seed, lab.order))
     except DataError as error:
         lab.progress.say(f"{error} The task is trained again.")
         return False
     return True
 
 
-def name_memory_folder(run: RunDirectory, method: Method, task: Task, seed: int) -> Path:
+def name_memory_folder(run: RunDirectory, method: Method, task: Task, seed: int, order: int = 0) -> Path:
     """Where an unfinished run keeps what a retention remembers after ``task``."""
-    return run.journal_folder / "retention" / method.name / f"seed-{seed}" / task.name
+    return run.journal_folder / "retention" / name_walk(method.name, seed, order) / task.name
+
+
+def keep_memory(lab: Lab, run: RunDirectory, method: Method, task: Task, seed: int) -> None:
+    """Store what the method's retention, if it has one, remembers of all tasks with the last component.
+
+    The run could then be extended: see ``experiment.extending``.
+    """
+    retention = build_retention(method, lab.settings, seed=seed)
+    if retention is not None:
+        retention.load(name_memory_folder(run, method, task, seed, lab.order))
+        retention.write(run.memory_folder(method.name, seed, task.name, lab.order))
+
+
+def take_over_training(
+    lab: Lab,
+    run: RunDirectory,
+    method: Method,
+    component: Component,
+    task: Task,
+    source: Training,
+    folder: Path,
+) -> Training:
+    """The component of an equal training of this run, resident and stored as the method's own too.
+
+    Raises: IsolationError: it has other bytes than were trained.
+    """
+    name = name_component(method, task)
+    if name in component.names:
+        component.detach(name)
+    component.load(name, run.path / source.folder)
+    found = fingerprint_component(component, name)
+    if found != source.component_fingerprint:
+        raise IsolationError(
+            f"{source.folder} holds a component with the fingerprint {found}, but "
+            f"{source.component_fingerprint} was trained: it changed while the run went on."
+        )
+    component.write(name, folder, describe_component(lab, method, task, source.seed))
+    own = folder.relative_to(run.path).as_posix()
+    run.append_event("taken-over", method=method.name, task=task.name, folder=own, source=source.folder)
+    return replace(source, folder=own, taken_over_from=source.taken_over_from or source.folder)
 
 
 def load_trained(
@@ -147,6 +213,7 @@ def carry_out(
         seed=seed,
         pad_id=lab.base.tokenizer.pad_token_id,
         device=lab.base.device,
+        validation=gather_validation(lab, method, task),
         retention=retention,
         store=lab.store,
         checkpoints=checkpoints,
@@ -166,7 +233,7 @@ def carry_out(
         )
     component.write(name, folder, describe_component(lab, method, task, seed))
     if retention is not None:
-        retention.write(name_memory_folder(run, method, task, seed))
+        retention.write(name_memory_folder(run, method, task, seed, lab.order))
     training = describe_fit(lab, run, method, component, task, seed, learning_rate, log, (before, after))
     run.append_event("trained", method=method.name, **asdict(training))
     return training
@@ -199,7 +266,13 @@ def copy_tensors(component: Component, source: str, name: str) -> None:
 def list_trained_on(lab: Lab, method: Method, task: Task) -> tuple[Task, ...]:
     """The tasks whose examples have gone into a component by the end of its training on ``task``."""
     position = lab.tasks.index(task)
-    return (task,) if method.schedule == "isolated" else lab.tasks[: position + 1]
+    match method.schedule:
+        case "isolated":
+            return (task,)
+        case "kept":  # its own, and those that made the part it keeps
+            return (*lab.tasks[: min(1, position)], task)
+        case _:
+            return lab.tasks[: position + 1]
 
 
 def gather_examples(lab: Lab, method: Method, task: Task) -> Sequence[EncodedExample]:
@@ -208,9 +281,17 @@ def gather_examples(lab: Lab, method: Method, task: Task) -> Sequence[EncodedExa
     return join_examples([lab.encoded[entry.name] for entry in tasks])
 
 
+def gather_validation(lab: Lab, method: Method, task: Task) -> Sequence[EncodedExample]:
+    """The examples that one training is validated on: of the tasks that it trains on, none of them test."""
+    tasks = list_trained_on(lab, method, task) if method.schedule == "joint" else (task,)
+    return join_examples([lab.validation[entry.name] for entry in tasks])
+
+
 def choose_training(lab: Lab, method: Method, task: Task) -> TrainingSettings:
-    """The settings of one training: as many steps as its tasks would have one by one."""
+    """The settings of one training: the steps solved for it, else as many as its tasks have one by one."""
     settings = lab.settings.training
+    if task.name in lab.steps:
+        return replace(settings, steps=lab.steps[task.name], epochs=None)
     if method.schedule != "joint":
         return settings
     tasks = list_trained_on(lab, method, task)
@@ -238,13 +319,15 @@ def describe_fit(
     parameters = sum(p.numel() for p in component.parameters(name).values())
     replaces = method.component in ("weights", "own-layers")  # a copy stands in the base's place
     base_parameters = count_parameters(lab.base.model)
-    folder = run.task_folder(method.name, seed, task.name)
+    folder = run.task_folder(method.name, seed, task.name, lab.order)
     return Training(
         task=task.name,
         folder=folder.relative_to(run.path).as_posix(),
         seed=seed,
         learning_rate=learning_rate,
         steps=log.steps,
+        planned_steps=log.planned_steps,
+        stopped=log.stopped,
         examples=log.examples,
         tokens=log.tokens,
         padding=log.padding,
@@ -252,7 +335,7 @@ def describe_fit(
         final_loss=log.final_loss,
         losses=log.losses,
         parameters=parameters,
-        total_parameters=base_parameters if replaces else base_parameters + parameters,
+        total_parameters=base_parameters if replaces else base_parameters + count_tensors(component, name),
         component_bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
         component_fingerprint=fingerprint_component(component, name),
         peak_memory_mib=log.peak_memory_mib,
@@ -264,7 +347,13 @@ def describe_fit(
         passes=log.passes,
         batch_tokens=log.batch_tokens,
         states=None if log.states is None else asdict(log.states),
+        validation=None if log.validation is None else asdict(log.validation),
     )
+
+
+def count_tensors(component: Component, name: str) -> int:
+    """Numbers in all of a component's tensors, those included that its training leaves alone."""
+    return sum(tensor.numel() for tensor in component.tensors(name).values())
 
 
 def describe_component(lab: Lab, method: Method, task: Task, seed: int) -> dict[str, Any]:
@@ -278,10 +367,18 @@ def describe_component(lab: Lab, method: Method, task: Task, seed: int) -> dict[
         "seed": seed,
         "data_fingerprint": fingerprint_task(task),
         "trained_on": {entry.name: fingerprint_task(entry) for entry in list_trained_on(lab, method, task)},
-        "settings_fingerprint": fingerprint(lab.settings),
+        "settings_fingerprint": fingerprint(lab.run_settings or lab.settings),
         "settings": to_tree(lab.settings)[method.component.replace("-", "_")],
+        "retention": describe_retention(method, lab.settings),
         "max_prompt_tokens": lab.settings.training.max_prompt_tokens,
     }
+
+
+def describe_retention(method: Method, settings: Settings) -> dict[str, Any] | None:
+    """What protected earlier tasks: its name and its settings; ``None`` where nothing did."""
+    if method.retention is None:
+        return None
+    return {"kind": method.retention, **asdict(getattr(settings.retention, method.retention))}
 
 
 def write_row(
@@ -305,9 +402,10 @@ def write_row(
         for cell in cells
         if cell.task == task.name
     ]
-    component.write(name, run.task_folder(method.name, training.seed, task.name), about)
+    component.write(name, run.task_folder(method.name, training.seed, task.name, lab.order), about)
     founding = run.founding_folder(method.component, task.name)
-    if founding is not None and training.seed == lab.settings.seeds[0] and method.schedule == "isolated":
+    is_founding = method.schedule == "isolated" and method.is_isolated
+    if founding is not None and training.seed == lab.settings.seeds[0] and is_founding:
         component.write(name, founding, about)
     for decoded in group_by_folder(cells):
         write_cells(run.path, decoded)

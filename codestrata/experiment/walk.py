@@ -24,7 +24,13 @@ from codestrata.errors import RunError
 from codestrata.experiment.archive import Archive
 from codestrata.experiment.canaries import recheck_canaries
 from codestrata.experiment.cells import take_over, write_cells
+from codestrata.experiment.fairness import check_fair, check_solvable, give_own_settings, make_fair
+from codestrata.experiment.inheritance import confirm, inherit
+from codestrata.experiment.merged import MergedRows
+from codestrata.experiment.orders import depends_on_order, list_labs, reorder_walk
+from codestrata.experiment.portions import measure_portions
 from codestrata.experiment.probes import measure_controls, measure_transfer, repeat_decoding
+from codestrata.experiment.routing import RoutedRows
 from codestrata.experiment.rows import evaluate_base, evaluate_row, label_walk, name_component
 from codestrata.experiment.trainings import train_task, write_row
 from codestrata.files import write_json
@@ -43,7 +49,7 @@ from codestrata.results.rechecks import choose_recheck
 from codestrata.results.tree import describe_run, describe_task, describe_training
 from codestrata.settings.sections import ExecutionSettings
 from codestrata.settings.tree import Settings, fingerprint
-from codestrata.store import RunDirectory, check_run_name, create_run
+from codestrata.store import RunDirectory, check_run_name, create_run, name_walk
 
 SWAPS = 50
 
@@ -68,16 +74,20 @@ def run_experiment(
         begun: is told the directory once there is something to resume.
 
     Raises:
-        SettingsError: an unknown method or a combination that makes no sense; before anything is written.
+        SettingsError: an unknown method or a combination that makes no sense; before anything is written,
+            but for what only training shows: that it takes too many steps for a time, or diverges with every
+            learning rate that is tried.
         RunError: a run of that name exists.
         IsolationError: a training changed the frozen base.
         StorageError: the disk is full or fails; the run can be resumed.
         DataError, HubError, ModelError, TrainingError: as their floors say.
     """
     methods = resolve_methods(settings.methods)
+    check_fair(settings, methods)
     check_run_name(root, name, settings.preset)
     lab = open_lab(settings, progress or Silence(), interrupts=interrupts)
     check_components(lab, methods)  # settings that do not fit the base end the run before it is there
+    check_solvable(lab, methods)
     run = create_run(root, name, settings.preset)
     with run.hold():
         run.write_settings(settings)
@@ -120,9 +130,12 @@ def carry_out(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> RunDire
     check_settings(lab.journal, run, lab.settings)
     check_inputs(lab, run)
     environment = describe_environment(lab.base.device) | {"allocator": lab.host.allocator}
+    taken = inherit(lab, run, methods, environment)
     sessions = note_session(lab, run, environment)
+    lab = make_fair(lab, methods)
     measured = measure(lab, run, methods)
     results = describe_run(measured) | {"environment": sessions[0], "sessions": len(sessions)}
+    results["extended_from"] = None if taken is None else confirm(run, taken)
     total = time.perf_counter() - started + lab.journal.recalled_seconds
     results["seconds"] = {**lab.journal.seconds, "total": total}
     run.finish(results, render_analysis(results))
@@ -200,14 +213,14 @@ def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
     write_cells(run.path, base_cells)
     archive = Archive(lab)
     controls = measure_controls(lab, run)
-    walks, repeats = [], list[Repeat]()
-    for method in methods:
-        found = []
-        for seed in lab.settings.seeds:
-            walk, repeated = run_method(lab, run, archive, method, seed, base_cells)
-            found.append(walk)
-            repeats += repeated
+    walks, repeats = list[MethodWalks](), list[Repeat]()
+    # Methods that pick or merge components come last: they take over what others have trained.
+    for method in sorted(methods, key=lambda entry: entry.selection != "oracle"):
+        found, repeated = walk_orders(lab, run, archive, method, base_cells)
+        repeats += repeated
         walks.append(MethodWalks(method=asdict(method), walks=tuple(found)))
+    names = [method.name for method in methods]
+    walks.sort(key=lambda entry: names.index(entry.name))
     others = choose_repeats(lab, base_cells, repeats)
     repeats += repeat_decoding(lab, run, others, method="base", seed=None, label="base")
     return Measured(
@@ -225,6 +238,7 @@ def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
         controls=controls,
         methods=tuple(walks),
         repeats=tuple(repeats),
+        fair=lab.fair,
     )
 
 
@@ -252,23 +266,55 @@ def choose_repeats(lab: Lab, base_cells: Sequence[Cell], repeats: Sequence[Repea
     return [cell for cell in base_cells if cell.task in names]
 
 
+def walk_orders(
+    lab: Lab, run: RunDirectory, archive: Archive, method: Method, base_cells: Sequence[Cell]
+) -> tuple[list[Walk], list[Repeat]]:
+    """One method with every seed in every order of the tasks, the first order first.
+
+    What is trained on a task alone is trained in the first order only. The noise floor is that of the first
+    order too: the same weights are no noisier in another.
+    """
+    first: dict[int, Walk] = {}
+    walks, repeats = list[Walk](), list[Repeat]()
+    for ordered in list_labs(lab):
+        for seed in lab.settings.seeds:
+            if seed in first and not depends_on_order(method):
+                walks.append(reorder_walk(ordered, first[seed]))
+                continue
+            walk, repeated = run_method(ordered, run, archive, method, seed, base_cells)
+            first.setdefault(seed, walk)
+            walks.append(walk)
+            repeats += repeated
+    return walks, repeats
+
+
 def run_method(
     lab: Lab, run: RunDirectory, archive: Archive, method: Method, seed: int, base_cells: Sequence[Cell]
 ) -> tuple[Walk, tuple[Repeat, ...]]:
-    """One method with one seed through the whole sequence, and what was decoded twice for the noise floor."""
+    """One method with one seed through the whole sequence, and what was decoded twice for the noise floor.
+
+    The tasks come in the order that they have in the lab.
+    """
     if method.component is None:
         taken = [
             take_over(cell, row, task.name, "structural")
             for row, task in enumerate(lab.tasks, 1)
             for cell in base_cells
         ]
-        return Walk(seed=seed, trainings=(), cells=(*base_cells, *taken), transfer=None, swap=None), ()
-    isolated = method.has_component_per_task
+        return Walk(seed=seed, order=lab.order, trainings=(), cells=(*base_cells, *taken)), ()
+    lab = give_own_settings(lab, method)
+    isolated = method.is_isolated
     cells, trainings = list(base_cells), list[Training]()
     component = build_component(method, lab.base, lab.settings)
+    unlabelled = build_unlabelled(lab, run, archive, method, component, base_cells)
     for task in lab.tasks:
-        training = train_task(lab, run, method, component, task, seed)
-        row_cells = evaluate_row(lab, archive, method, component, training, cells)
+        source = archive.find_training(lab, method, task, seed)
+        training = train_task(lab, run, method, component, task, seed, source)
+        archive.keep_training(lab, method, training)
+        if unlabelled is None:
+            row_cells = evaluate_row(lab, archive, method, component, training, cells)
+        else:
+            row_cells = unlabelled.evaluate(training)
         write_row(lab, run, method, component, task, training, row_cells)
         trainings.append(training)
         cells += row_cells
@@ -276,18 +322,48 @@ def run_method(
     transfer = None
     if isolated and lab.settings.measurement.transfer:
         transfer = measure_transfer(lab, run, component, method=method.name, seed=seed, label=label)
+    curve = measure_portions(lab, run, method, component, seed)
     canaries = tuple[Repeat, ...]()
     if isolated and choose_recheck(lab.settings) == "canary":
         cells, canaries = recheck_canaries(lab, run, method, component, seed, cells, label)
-    repeats = repeat_final_row(lab, run, method, component, seed, cells) or canaries
+    repeats = tuple[Repeat, ...]()
+    if lab.order == 0:
+        repeats = repeat_final_row(lab, run, method, component, seed, cells) or canaries
     swap = None
-    if isolated and len(component.names) > 1:
-        unit = f"swaps/{method.name}/seed-{seed}"
+    if method.has_component_per_task and method.selection != "merged" and len(component.names) > 1:
+        unit = f"swaps/{name_walk(method.name, seed, lab.order)}"
         swap = lab.journal.recall(unit, dict[str, Any], partial(measure_swaps, component))
     for resident in component.names:
         component.detach(resident)
     described = tuple(describe_training(training) for training in trainings)
-    return Walk(seed=seed, trainings=described, cells=tuple(cells), transfer=transfer, swap=swap), repeats
+    walk = Walk(
+        seed=seed,
+        order=lab.order,
+        trainings=described,
+        cells=tuple(cells),
+        transfer=transfer,
+        swap=swap,
+        curve=curve,
+        routing=unlabelled.describe() if isinstance(unlabelled, RoutedRows) else None,
+        merging=unlabelled.describe() if isinstance(unlabelled, MergedRows) else None,
+    )
+    return walk, repeats
+
+
+def build_unlabelled(
+    lab: Lab,
+    run: RunDirectory,
+    archive: Archive,
+    method: Method,
+    component: Component,
+    base_cells: Sequence[Cell],
+) -> RoutedRows | MergedRows | None:
+    """What evaluates the rows of a method without a task label; ``None`` where the label picks."""
+    if method.selection == "routed":
+        return RoutedRows(lab, run, archive, method, component, base_cells)
+    if method.selection == "merged":
+        return MergedRows(lab, run, archive, method, component)
+    return None
 
 
 def repeat_final_row(
@@ -297,6 +373,8 @@ def repeat_final_row(
 
     Without sampling the rechecked cells are such pairs already, and nothing is decoded for it.
     """
+    if method.selection != "oracle":
+        return ()  # the base's repeats say how noisy decoding is
     if lab.settings.decoding.temperature is None:
         return tuple(
             Repeat(method=method.name, seed=seed, first=first, second=second)

@@ -12,6 +12,7 @@ from codestrata.components.folders import describe
 from codestrata.errors import RunError
 from codestrata.exporting.comparison import Comparison
 from codestrata.methods import METHODS
+from codestrata.models.families import CAUSAL_CLASS
 from codestrata.report.tables import count_rows, write_score
 from codestrata.settings.sections import TaskSettings
 from codestrata.settings.tree import Settings
@@ -28,6 +29,10 @@ MERGED: Mapping[str, str] = {
     "hybrid": (
         "the new blocks stand in their places, and the low-rank updates were added to the weights they stand"
         " beside (in float32)"
+    ),
+    "shared-layers": (
+        "the blocks that the run's tasks share stand in their places, and the task's low-rank updates were"
+        " added to the weights they stand beside (in float32)"
     ),
 }
 """Component -> what became of it in a plain checkpoint."""
@@ -54,29 +59,32 @@ def write_checkpoint_card(
     *,
     template: str,
     comparison: Comparison,
+    automatic_class: str,
     deeper_decoder: bool,
 ) -> str:
     """The page of a plain checkpoint. Raises RunError: the results are not such as a run writes."""
     component = METHODS[choice.method].component or ""
     merged = MERGED.get(component, "the component's weights are in the checkpoint")
     found = comparison
+    # Without an encoder the answer goes on from the prompt, which comes with it.
+    shown = 'answer[0, inputs["input_ids"].shape[1] :]' if automatic_class == CAUSAL_CLASS else "answer[0]"
     return f"""\
 {write_head(results, settings, choice, "A plain checkpoint: transformers loads it, nothing else is needed.")}
 ## Load it
 
 ```python
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import {automatic_class}, AutoTokenizer
 
 folder = "."  # this folder
-model = AutoModelForSeq2SeqLM.from_pretrained(folder)
+model = {automatic_class}.from_pretrained(folder)
 tokenizer = AutoTokenizer.from_pretrained(folder)
 prompt = {template!r}.replace("{{}}", "what is asked")
 inputs = tokenizer(prompt, return_tensors="pt")
 answer = model.generate(**inputs, max_new_tokens={settings.decoding.max_new_tokens}, do_sample=False)
-print(tokenizer.decode(answer[0], skip_special_tokens=True))
+print(tokenizer.decode({shown}, skip_special_tokens=True))
 ```
 
-In training a prompt was cut after {settings.training.max_prompt_tokens} tokens.
+{write_limit(settings.training.max_prompt_tokens, automatic_class)}
 {FASTER.format(tokens=settings.decoding.max_new_tokens) if deeper_decoder else ""}
 ## What was merged, and how that was checked
 
@@ -89,15 +97,24 @@ by more than {found.largest_difference:.2g} (the largest is {found.largest_logit
 """
 
 
-def write_adapter_card(results: Mapping[str, Any], settings: Settings, choice: Choice) -> str:
+def write_limit(tokens: int, automatic_class: str) -> str:
+    """What became of longer prompts."""
+    if automatic_class == CAUSAL_CLASS:
+        return f"In the run a prompt of more than {tokens} tokens lost its beginning."
+    return f"In the run a prompt was cut after {tokens} tokens."
+
+
+def write_adapter_card(
+    results: Mapping[str, Any], settings: Settings, choice: Choice, *, automatic_class: str
+) -> str:
     """The page of a PEFT adapter. Raises RunError: the results are not such as a run writes."""
     component = METHODS[choice.method].component or ""
-    ours = component in ("layers", "hybrid")
+    ours = component in ("layers", "hybrid", "shared-layers")
     lines = ["import codestrata\n"] if ours else []
-    lines += ["from peft import PeftModel", "from transformers import AutoModelForSeq2SeqLM", ""]
+    lines += ["from peft import PeftModel", f"from transformers import {automatic_class}", ""]
     lines += ["codestrata.register_with_peft()  # once, so that PEFT knows this kind"] if ours else []
     lines += [
-        "base = AutoModelForSeq2SeqLM.from_pretrained(BASE)  # the base named above",
+        f"base = {automatic_class}.from_pretrained(BASE)  # the base named above",
         'model = PeftModel.from_pretrained(base, ".")  # this folder',
     ]
     code = "\n".join(lines)

@@ -38,7 +38,7 @@ def compare_models(
             wanted, found = (read_logits(model, row, answer) for model in (first, second))
             differences.append((wanted - found).abs().max())
             sizes.append(wanted.abs().max())
-            tokens += answer.shape[1] - 1
+            tokens += count_new_tokens(first, row, answer)
     return Comparison(
         prompts=len(rows),
         tokens=tokens,
@@ -49,7 +49,10 @@ def compare_models(
 
 
 def answer_greedily(model: Any, row: Sequence[int], max_new_tokens: int) -> torch.Tensor:
-    """The ids of the likeliest tokens after a prompt, the start token first, shape (1, length)."""
+    """The ids of the likeliest tokens after a prompt, shape (1, length).
+
+    First comes the start token, or from a model without encoder the prompt itself.
+    """
     input_ids = torch.tensor([row])
     answer: torch.Tensor = model.generate(
         input_ids=input_ids,
@@ -61,9 +64,16 @@ def answer_greedily(model: Any, row: Sequence[int], max_new_tokens: int) -> torc
     return answer
 
 
+def count_new_tokens(model: Any, row: Sequence[int], answer: torch.Tensor) -> int:
+    """How many tokens of an answer are the model's own."""
+    return int(answer.shape[1]) - (1 if model.config.is_encoder_decoder else len(row))
+
+
 def read_logits(model: Any, row: Sequence[int], answer: torch.Tensor) -> torch.Tensor:
     """What the model finds of every next token along an answer, in float32."""
-    logits: torch.Tensor = model(
-        input_ids=torch.tensor([row]), decoder_input_ids=answer, use_cache=False
-    ).logits
+    if model.config.is_encoder_decoder:
+        inputs = {"input_ids": torch.tensor([row]), "decoder_input_ids": answer}
+    else:
+        inputs = {"input_ids": answer}
+    logits: torch.Tensor = model(**inputs, use_cache=False).logits
     return logits.float()

@@ -7,7 +7,7 @@ What this does not do: run anything in the folder, or send it anywhere.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,19 @@ from typing import Any, Literal
 import torch
 from safetensors import SafetensorError
 
-from codestrata.answering import Choice, check_choice, find_folder, read_template
+from codestrata.answering import (
+    Choice,
+    check_choice,
+    find_folder,
+    find_last_folder,
+    load_choice,
+    read_own_settings,
+    read_template,
+)
 from codestrata.components.adapters import CONFIG_FILE
-from codestrata.components.folders import check_hash, describe, open_file, read_object
+from codestrata.components.folders import check_hash, describe, open_file, parse_object, read_object
 from codestrata.components.residents import COMPONENT_FILE
-from codestrata.data.tokens import encode_texts
+from codestrata.data.tokens import Part, count_leading, cut_prompt, encode_texts
 from codestrata.engine.host import prepare_host
 from codestrata.errors import ComponentError, DataError, SettingsError, StorageError
 from codestrata.experiment.cells import read_predictions
@@ -30,13 +38,18 @@ from codestrata.exporting.comparison import Comparison, compare_models
 from codestrata.exporting.plain import build_plain_model, has_deeper_decoder
 from codestrata.files import PART_SUFFIX, explain_failure, make_folder, move, remove, write_bytes, write_text
 from codestrata.methods import build_component
+from codestrata.models.families import CAUSAL_CLASS, ENCODER_DECODER_CLASS, find_family
 from codestrata.models.loading import Base, load_base
+from codestrata.models.special import list_ends, read_ends
 from codestrata.settings.tree import Settings
 from codestrata.store import RunDirectory
 
 Format = Literal["hf", "peft"]
 FORMATS: tuple[Format, ...] = ("hf", "peft")
 CARD_FILE = "README.md"
+BASE_FOLDER = "base"
+"""Where every run keeps what its base answered to the prompts of all tasks; a component may have no answers
+of its own: what has the same bytes as another has the other's."""
 COMPARED_PROMPTS = 8
 COMPARED_TOKENS = 64
 """So many of the run's prompts are answered by both models, with so many tokens at most."""
@@ -68,12 +81,20 @@ def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format 
     out = check_target(run, out)
     results, settings = run.read_results(), run.read_settings()
     source = find_folder(run, settings, choice)
-    template = read_template(source)
+    template = read_template(run.inside(run.task_folder(choice.method, choice.seed, choice.task)))
     if form == "peft":
-        export_adapter(source, out, write_adapter_card(results, settings, choice))
+        if find_last_folder(run, settings, choice) is not None:
+            raise SettingsError(
+                f"The blocks that {choice.task!r} shares were trained on by later tasks, and its folder "
+                "holds them as they were before: use --format hf."
+            )
+        files = read_adapter(source)
+        card = write_adapter_card(results, settings, choice, automatic_class=name_automatic_class(files))
+        export_adapter(files, out, card)
         return Export(folder=out, choice=choice, comparison=None, deeper_decoder=False)
-    prompts = choose_prompts(source, choice.task)
-    base = load_with_component(settings, choice, source)
+    prompts = choose_prompts(run.inside(run.path / BASE_FOLDER), choice.task)
+    base = load_with_component(run, settings, choice)
+    end_as_in_runs(base)
     plain = build_plain_model(base.model)
     deeper = has_deeper_decoder(plain)
     if deeper:
@@ -82,15 +103,20 @@ def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format 
         write_checkpoint(plain, base.tokenizer, folder)
         comparison = compare_with_checkpoint(base, folder, prompts, settings)
         card = write_checkpoint_card(
-            results, settings, choice, template=template, comparison=comparison, deeper_decoder=deeper
+            results,
+            settings,
+            choice,
+            template=template,
+            comparison=comparison,
+            automatic_class=find_family(plain).automatic_class,
+            deeper_decoder=deeper,
         )
         write_text(folder / CARD_FILE, card)
     return Export(folder=out, choice=choice, comparison=comparison, deeper_decoder=deeper)
 
 
-def export_adapter(source: Path, out: Path, card: str) -> None:
-    """Write a PEFT adapter's files and its page. Raises: as ``read_adapter``, and StorageError."""
-    files = read_adapter(source)
+def export_adapter(files: Mapping[str, bytes], out: Path, card: str) -> None:
+    """Write a PEFT adapter's files and its page. Raises StorageError: no room, no right."""
     with appearing(out) as folder:
         for name, content in files.items():
             write_bytes(folder / name, content)
@@ -150,6 +176,12 @@ def read_adapter(source: Path) -> dict[str, bytes]:
     return files | {COMPONENT_FILE: read_whole(source, COMPONENT_FILE)}
 
 
+def name_automatic_class(files: Mapping[str, bytes]) -> str:
+    """Which class of transformers loads the base of a PEFT adapter. Raises ComponentError: damaged."""
+    config = parse_object(files[CONFIG_FILE], CONFIG_FILE)
+    return CAUSAL_CLASS if config.get("task_type") == "CAUSAL_LM" else ENCODER_DECODER_CLASS
+
+
 def read_whole(source: Path, name: str) -> bytes:
     """The content of a regular file in the folder. Raises ComponentError: as ``open_file``."""
     with open_file(source, name) as file:
@@ -157,7 +189,7 @@ def read_whole(source: Path, name: str) -> bytes:
 
 
 def choose_prompts(source: Path, task: str) -> list[str]:
-    """Some prompts of the task that the run stored, each once. Raises DataError: there are none."""
+    """Some prompts of the task that a folder has answers to, each once. Raises DataError: there are none."""
     predictions = read_predictions(source).get((task, "test"), ())
     prompts = list(dict.fromkeys(prediction.prompt for prediction in predictions))[:COMPARED_PROMPTS]
     if not prompts:
@@ -167,14 +199,21 @@ def choose_prompts(source: Path, task: str) -> list[str]:
     return prompts
 
 
-def load_with_component(settings: Settings, choice: Choice, source: Path) -> Base:
+def load_with_component(run: RunDirectory, settings: Settings, choice: Choice) -> Base:
     """The run's base on the CPU in single precision, with the component active."""
     prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     base = load_base(settings.base, torch.device("cpu"))
-    component = build_component(check_choice(choice), base, settings)
-    component.load(choice.task, source)
-    component.activate(choice.task)
+    method, source = check_choice(choice), find_folder(run, settings, choice)
+    component = build_component(method, base, read_own_settings(source, method, settings))
+    load_choice(component, run, settings, choice)
     return base
+
+
+def end_as_in_runs(base: Base) -> None:
+    """Have ``generate`` end answers with all the tokens that end them in a run, the tokenizer's included."""
+    ends = list_ends(base.model, base.tokenizer)
+    if ends != read_ends(base.model.generation_config):
+        base.model.generation_config.eos_token_id = sorted(ends)
 
 
 def write_checkpoint(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -196,16 +235,19 @@ def compare_with_checkpoint(
 
     Raises: ComponentError: the logits are further apart than rounding can bring them.
     """
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    import transformers
 
-    plain = AutoModelForSeq2SeqLM.from_pretrained(folder)
+    family = find_family(base.model)
+    plain = getattr(transformers, family.automatic_class).from_pretrained(folder)
+    part: Part = "prompt" if family.is_causal else "whole"
     rows, found = (
-        encode_texts(prompts, tokenizer)
-        for tokenizer in (base.tokenizer, AutoTokenizer.from_pretrained(folder))
+        encode_texts(prompts, tokenizer, part=part)
+        for tokenizer in (base.tokenizer, transformers.AutoTokenizer.from_pretrained(folder))
     )
     if rows != found:
         raise ComponentError("Not written: the tokenizer gives other ids once it was saved. Report this.")
-    rows = [row[: settings.training.max_prompt_tokens] for row in rows]
+    leading = count_leading(base.tokenizer) if family.is_causal else None
+    rows = [cut_prompt(row, settings.training.max_prompt_tokens, leading=leading) for row in rows]
     limit = min(settings.decoding.max_new_tokens, COMPARED_TOKENS)
     comparison = compare_models(base.model, plain, rows, max_new_tokens=limit)
     # Negated, so that what is no number at all does not pass either.

@@ -17,7 +17,8 @@ from torch import nn
 
 from codestrata.components.residents import OCCUPANT
 from codestrata.errors import ComponentError
-from codestrata.models.families import find_family, list_running_blocks
+from codestrata.models.families import Family, find_family, list_running_blocks
+from codestrata.models.virtual import count_virtual_tokens
 
 
 def build_plain_model(model: Any) -> Any:
@@ -30,6 +31,11 @@ def build_plain_model(model: Any) -> Any:
         ComponentError: something is active that has no place in a plain model, or its weights overflow.
         ModelError: the model is of a family whose blocks are not known.
     """
+    if count_virtual_tokens(model):
+        raise ComponentError(
+            "Virtual tokens are embeddings that no token of the vocabulary has: there is no place for them in"
+            " a plain checkpoint. Use --format peft."
+        )
     occupant = getattr(model, OCCUPANT, None)
     # What is active keeps a list of all its residents: it is named in the copy, not copied with it.
     twin = copy.deepcopy(model, {id(occupant): occupant})
@@ -51,9 +57,22 @@ def unfold_blocks(model: Any) -> None:
     family = find_family(model)
     for stack, path in family.stacks.items():
         blocks = list_running_blocks(model, stack)
+        if family.attention_kinds is not None:
+            setattr(model.config, family.attention_kinds, list_attention_kinds(family, model, stack))
         parent, _, name = path.rpartition(".")
         setattr(model.get_submodule(parent), name, nn.ModuleList(blocks))
         setattr(model.config, family.depths[stack], len(blocks))
+
+
+def list_attention_kinds(family: Family, model: Any, stack: str) -> list[str]:
+    """The kind of attention of every block that runs: a new one has that of the block it follows."""
+    kinds = getattr(model.config, str(family.attention_kinds))
+    places = model.get_submodule(family.stacks[stack]).children()
+    return [
+        kind
+        for kind, place in zip(kinds, places, strict=True)
+        for _ in (place.list_blocks() if hasattr(place, "list_blocks") else [place])
+    ]
 
 
 def merge_adapters(model: nn.Module) -> None:
@@ -75,17 +94,17 @@ def merge_adapters(model: nn.Module) -> None:
 def merge_layer(layer: Any) -> None:
     """Add a wrapper's contribution to the weights below: by its ``compute_weight``, else by PEFT's ``merge``.
 
+    A bias below stays, or is scaled too where PEFT scales what a map gives.
+
     Raises:
         NotImplementedError: it has no such weights.
         ValueError: the merged weights are not finite.
     """
-    compute_weight: Callable[[], torch.Tensor | None] | None = getattr(layer, "compute_weight", None)
+    compute_weight: Callable[[], torch.Tensor] | None = getattr(layer, "compute_weight", None)
     if compute_weight is None:
         layer.merge(safe_merge=True)
         return
     weight = compute_weight()
-    if weight is None:
-        raise NotImplementedError("there is a bias, which no single matrix can hold")
     if not weight.isfinite().all():
         raise ValueError("the merged weights are not finite")
     layer.get_base_layer().weight.data = weight.detach()
@@ -95,7 +114,10 @@ def has_deeper_decoder(model: Any) -> bool:
     """Whether the decoder has more blocks than the encoder.
 
     transformers (seen in 5.23) sizes the cache of ``generate`` by the encoder's blocks, and fails with
-    ``IndexError: list index out of range`` for such a model.
+    ``IndexError: list index out of range`` for such a model. One without encoder has no such trouble.
     """
-    depths = find_family(model).depths
+    family = find_family(model)
+    depths = family.depths
+    if family.is_causal:
+        return False
     return bool(getattr(model.config, depths["decoder"]) > getattr(model.config, depths["encoder"]))

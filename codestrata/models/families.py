@@ -7,14 +7,17 @@ What this does not do: decide where new blocks go (``components.layers``), or lo
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from codestrata.errors import ModelError
+from codestrata.errors import ModelError, SettingsError
 from codestrata.models.fingerprints import canonical_name
+
+ENCODER_DECODER_CLASS = "AutoModelForSeq2SeqLM"
+CAUSAL_CLASS = "AutoModelForCausalLM"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +33,8 @@ class Family:
     returned, in order. ``position_bias`` names the module that only the first block of a stack owns,
     ``position_bias_flag`` the attribute that says so; ``cache_index`` is the attribute that numbers an
     attention in the cache. ``final_norm`` is the attribute, beside a stack's list of blocks, of the norm
-    after the last one. ``depths`` maps a stack to the configuration's entry with its number of blocks.
+    after the last one. ``depths`` maps a stack to the configuration's entry with its number of blocks, and
+    ``attention_kinds`` is the entry that lists every block's kind of attention, where a family has several.
     """
 
     name: str
@@ -45,6 +49,17 @@ class Family:
     depths: Mapping[str, str]
     position_bias: str | None = None
     position_bias_flag: str | None = None
+    attention_kinds: str | None = None
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether answers go on from the prompt in one stack, without an encoder."""
+        return "encoder" not in self.stacks
+
+    @property
+    def automatic_class(self) -> str:
+        """The name of the class of transformers that loads such models."""
+        return CAUSAL_CLASS if self.is_causal else ENCODER_DECODER_CLASS
 
     def carry(self, arguments: tuple[Any, ...], outputs: Any) -> tuple[Any, ...]:
         """Positional arguments of the block after the one that took ``arguments`` and gave ``outputs``."""
@@ -54,6 +69,20 @@ class Family:
             carried[position] = result
         return tuple(carried)
 
+
+LLAMA = Family(
+    name="llama",
+    stacks={"decoder": "model.layers"},
+    linear_maps=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+    output_projections=("o_proj", "down_proj"),
+    keys_values=("k_proj", "v_proj"),
+    feed_forward_outputs=("down_proj",),
+    carried_arguments=(0,),  # the hidden states; mask, positions and cache are keywords that all blocks share
+    cache_index="layer_idx",
+    final_norm="norm",
+    depths={"decoder": "num_hidden_layers"},
+)
+"""Llama's blocks; those of Qwen have the same names, and biases or norms beside the maps of the attention."""
 
 FAMILIES: tuple[Family, ...] = (
     Family(
@@ -71,6 +100,9 @@ FAMILIES: tuple[Family, ...] = (
         position_bias="relative_attention_bias",
         position_bias_flag="has_relative_attention_bias",
     ),
+    LLAMA,
+    replace(LLAMA, name="qwen2", attention_kinds="layer_types"),
+    replace(LLAMA, name="qwen3", attention_kinds="layer_types"),
 )
 
 
@@ -80,13 +112,30 @@ def find_family(model: nn.Module) -> Family:
     Raises: ModelError: the model has no configuration or is of a family that is not supported.
     """
     model_type = getattr(getattr(model, "config", None), "model_type", None)
+    return find_family_by_type(model_type, label=type(model).__name__)
+
+
+def find_attention_kinds(model: Any) -> set[str]:
+    """The kinds of attention among a model's blocks, as transformers calls them; none where there is one."""
+    entry = find_family(model).attention_kinds
+    return set() if entry is None else set(getattr(model.config, entry, None) or ())
+
+
+def attends_nearby(model: Any) -> bool:
+    """Whether some blocks look at near tokens only."""
+    return not find_attention_kinds(model) <= {"full_attention"}
+
+
+def find_family_by_type(model_type: str | None, *, label: str) -> Family:
+    """The family of that ``model_type``; ``label`` says in the error whose type it is.
+
+    Raises: ModelError: a family that is not supported.
+    """
     for family in FAMILIES:
         if family.name == model_type:
             return family
     known = ", ".join(sorted(family.name for family in FAMILIES))
-    raise ModelError(
-        f"{type(model).__name__} is of model type {model_type!r}, whose blocks are not known. Known: {known}."
-    )
+    raise ModelError(f"{label} is of model type {model_type!r}, whose blocks are not known. Known: {known}.")
 
 
 def list_stacks(model: nn.Module) -> dict[str, list[str]]:
@@ -99,6 +148,27 @@ def list_stacks(model: nn.Module) -> dict[str, list[str]]:
             continue
         stacks[stack] = [f"{path}.{name}" for name, _ in blocks.named_children()]
     return stacks
+
+
+def choose_stacks(model: nn.Module, placement: str, *, label: str = "The placement") -> tuple[str, ...]:
+    """The stacks at whose top a placement is: ``encoder-top``, ``decoder-top``, ``both`` or ``top``.
+
+    ``top`` is the top of the stack that writes the answers, whatever the family.
+
+    Raises: SettingsError: the model has no such stack; the message begins with ``label``.
+    """
+    known: dict[str, tuple[str, ...]] = {"top": ("decoder",), "both": ("encoder", "decoder")}
+    wanted = known.get(placement, (placement.removesuffix("-top"),))
+    stacks = list_stacks(model)
+    missing = [stack for stack in wanted if not stacks.get(stack)]
+    if missing:
+        there = "".join(stack for stack, blocks in stacks.items() if blocks)
+        advice = {
+            "decoder": ' It is made of a decoder alone: use "top".',
+            "encoder": ' It is made of an encoder alone: use "encoder-top".',
+        }.get(there, "")
+        raise SettingsError(f"{label} is {placement!r}: the base has no {missing[0]}.{advice}")
+    return wanted
 
 
 def list_running_blocks(model: nn.Module, stack: str) -> list[nn.Module]:
@@ -117,13 +187,14 @@ def find_weight(linear: nn.Module) -> torch.Tensor | None:
     """The matrix by which a linear map multiplies, what PEFT's LoRA, DoRA or IA3 make of it included.
 
     ``None`` where only a call tells: other wrappers, biases, DoRA together with other adapters. A wrapper of
-    our own says by a method ``compute_weight`` what it multiplies by.
+    our own says by a method ``compute_weight`` what it multiplies by, its base's bias left out.
     """
     if type(linear) is nn.Linear:
         return linear.weight if linear.bias is None else None
-    compute: Callable[[], torch.Tensor | None] | None = getattr(linear, "compute_weight", None)
+    compute: Callable[[], torch.Tensor] | None = getattr(linear, "compute_weight", None)
     if compute is not None:
-        return compute()
+        below: Any = linear
+        return compute() if below.base_layer.bias is None else None
     from peft.tuners.ia3 import Linear as ScaledLinear
     from peft.tuners.lora import Linear as LoraLinear
 

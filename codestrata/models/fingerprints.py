@@ -1,8 +1,8 @@
 """What identifies a base model's weights: SHA-256 over its tensors, whatever is attached to it.
 
 A component wraps modules of the base: a wrapper keeps the wrapped module as ``base_layer``, and everything
-else in it belongs to components. Names, slots and fingerprint look through wrappers, so that attaching
-changes none of them.
+else in it belongs to components. A module that wraps nothing says by ``is_added`` that it is a component's.
+Names, slots and fingerprint look through all of them, so that attaching changes none.
 
 What this does not do: see through a ``weights`` component, which puts its own tensors in the base's place;
 deactivate it first.
@@ -17,6 +17,8 @@ import torch
 from torch import nn
 
 PEFT_PREFIX = "base_model.model."
+ADDED = "is_added"
+"""Attribute, true, of a component's module that stands beside the base's."""
 
 
 class Slot(NamedTuple):
@@ -61,7 +63,7 @@ def _walk(module: nn.Module, path: str) -> Iterator[Slot]:
         if getattr(module, attribute) is not None:
             yield Slot(canonical_name(path + attribute), module, attribute)
     for name, child in module._modules.items():
-        if child is not None:
+        if child is not None and not getattr(child, ADDED, False):
             yield from _walk(child, f"{path}{name}.")
 
 

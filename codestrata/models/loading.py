@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from codestrata.errors import HubError, ModelError
-from codestrata.models.families import find_family
+from codestrata.models.families import find_family_by_type
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import POCKET, find_pocket
 from codestrata.settings.sections import BaseSettings
@@ -63,7 +63,6 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
     with explain_failures(source, settings.revision, key="base.name"):
         weights_format = choose_weights_format(source, settings)
         model = load_model(source, settings, weights_format)
-    find_family(model)
     model.requires_grad_(False)
     model.eval()
     model.to(device)
@@ -97,13 +96,14 @@ def has_file(source: str, name: str, revision: str | None) -> bool:
 
 
 def load_model(source: str, settings: BaseSettings, weights_format: WeightsFormat | None) -> Any:
-    """The model in single precision, with its weights or with random ones."""
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
+    """The model in single precision, with its weights or with random ones.
 
-    config = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
-    check_config(config, source)
+    Raises: ModelError: as ``load_config``, or a family that is not supported.
+    """
+    config = load_config(source, settings)
+    automatic = choose_automatic_class(config, source)
     if weights_format is not None:
-        return AutoModelForSeq2SeqLM.from_pretrained(
+        return automatic.from_pretrained(
             source,
             config=config,
             revision=settings.revision,
@@ -114,8 +114,27 @@ def load_model(source: str, settings: BaseSettings, weights_format: WeightsForma
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        build: Any = AutoModelForSeq2SeqLM.from_config
-        return build(config, trust_remote_code=False)
+        return automatic.from_config(config, dtype=torch.float32, trust_remote_code=False)
+
+
+def load_config(source: str, settings: BaseSettings) -> Any:
+    """The configuration of a local folder or of the hub's repository. Raises: as ``check_config``."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
+    check_config(config, source)
+    return config
+
+
+def choose_automatic_class(config: Any, source: str) -> Any:
+    """The class of transformers that makes this model: with an encoder, or a decoder alone.
+
+    Raises: ModelError: a family that is not supported.
+    """
+    import transformers
+
+    family = find_family_by_type(getattr(config, "model_type", None), label=source)
+    return getattr(transformers, family.automatic_class)
 
 
 def check_config(config: Any, source: str) -> None:
@@ -136,7 +155,10 @@ def check_config(config: Any, source: str) -> None:
 
 
 def load_tokenizer(source: str, settings: BaseSettings) -> Any:
-    """The model's tokenizer, or the one that the settings name instead."""
+    """The model's tokenizer, or the one that the settings name instead.
+
+    One without a token for padding pads with its end token, as decoder-only models are used to.
+    """
     from transformers import AutoTokenizer
 
     own = settings.tokenizer is None
@@ -144,18 +166,26 @@ def load_tokenizer(source: str, settings: BaseSettings) -> Any:
     with explain_failures(place, revision, key="base.name" if own else "base.tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(place, revision=revision, trust_remote_code=False)
     check_tokenizer(tokenizer, place)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
 
 
 def check_tokenizer(tokenizer: Any, source: str) -> None:
     """Refuse the tokenizer without a vocabulary that transformers makes up where it finds no files of one.
 
-    Raises: ModelError: nothing of a line of code is left after encoding and decoding it.
+    Raises: ModelError: nothing of a line of code is left after encoding and decoding it; or there is no token
+        that ends an answer.
     """
     ids = tokenizer("def f(x): return x", add_special_tokens=False)["input_ids"]
     if not tokenizer.decode(ids, skip_special_tokens=True).strip():
         raise ModelError(
             f"{source} holds no usable tokenizer; name one that fits with --set base.tokenizer=FOLDER."
+        )
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"{source} holds a tokenizer without an end token, so that no answer could end; name one that has"
+            " it with --set base.tokenizer=FOLDER."
         )
 
 
@@ -176,6 +206,10 @@ def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator
     except (
         OSError,
         network_error,
+        errors.StrictDataclassError,  # values of the configuration of wrong types, or that do not go together
+        ArithmeticError,  # no attention heads
+        RuntimeError,  # tensors of other shapes than the configuration's
+        TypeError,
         ValueError,
         KeyError,
         ImportError,

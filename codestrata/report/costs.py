@@ -26,7 +26,7 @@ def build_cost_table(results: Results) -> Table:
     rows = tuple(
         (
             method["name"],
-            str(entry["seed"]),
+            name_seed(results, entry),
             training["task"],
             str(training["steps"]),
             f"{training['seconds']:.1f}",
@@ -47,6 +47,12 @@ def list_trainings(results: Results) -> Iterator[tuple[Results, Results, Results
         for entry in method["seeds"]:
             for training in entry["trainings"]:
                 yield method, entry, training
+
+
+def name_seed(results: Results, entry: Results) -> str:
+    """A walk's seed, with the order of its tasks where the run has several."""
+    several = len(results["orders"]) > 1
+    return f"{entry['seed']}{', ' + ' > '.join(results['orders'][entry['order']]) if several else ''}"
 
 
 def list_memory_counters(results: Results) -> list[str]:

@@ -8,7 +8,10 @@ from typing import Any
 
 from codestrata.report.costs import build_cost_table, describe_engine, list_memory_counters
 from codestrata.report.definitions import build_metrics_tables, list_definitions
+from codestrata.report.efficiency import explain_efficiency, list_efficiency_tables
+from codestrata.report.fairness import explain_fairness, list_fair_tables
 from codestrata.report.findings import Finding, list_chapters
+from codestrata.report.orders import explain_orders, list_order_tables
 from codestrata.report.published import (
     build_published_table,
     build_verdicts_table,
@@ -16,18 +19,19 @@ from codestrata.report.published import (
     list_published_findings,
 )
 from codestrata.report.references import build_references_table, explain_references
+from codestrata.report.routing import explain_routing, list_routing_tables
 from codestrata.report.tables import (
     Results,
     Table,
     build_cost_comparison,
     build_differences,
-    build_matrix_table,
     build_transfer_table,
     check_version,
     keep,
+    list_matrix_tables,
     list_score_tables,
-    list_task_names,
 )
+from codestrata.report.validations import build_validation_table, explain_validation
 
 
 def render_analysis(results: Results) -> str:
@@ -49,9 +53,16 @@ def render_analysis(results: Results) -> str:
         *write_references(results),
         "## Differences",
         *write_differences(results),
+        *write_orders(results),
+        *write_sample_efficiency(results),
         "## R, task by task",
-        *(render_table(build_matrix_table(results, method)) for method in results["methods"]),
+        *(
+            render_table(table)
+            for method in results["methods"]
+            for table in list_matrix_tables(results, method)
+        ),
         *write_transfer(results),
+        *write_routing(results),
         "## Metrics",
         *(
             render_table(table)
@@ -61,6 +72,8 @@ def render_analysis(results: Results) -> str:
         "\n".join(f"- **{name}**: {text}" for name, text in list_definitions(results)),
         "## What confined generated programs",
         "\n".join(describe_execution(results)),
+        *write_validation(results),
+        *write_fairness(results),
         "## Cost",
         render_table(build_cost_comparison(results)),
         render_table(build_cost_table(results)),
@@ -84,12 +97,53 @@ def describe_setup(results: Results) -> str:
     return (
         f"Frozen base `{base['name']}` ({base['parameters']:,} parameters, fingerprint "
         f"`{base['fingerprint'][:16]}`); "
-        f"tasks in order: {', '.join(list_task_names(results))}; methods: "
+        f"{describe_orders(results)}; methods: "
         f"{', '.join(method['name'] for method in results['methods'])}; "
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Scores are in [0, 1], higher is better; "
         "intervals are 95 %, those of differences Holm-adjusted; "
-        f"total time {results['seconds']['total']:.0f} s{resumed}."
+        f"total time {results['seconds']['total']:.0f} s{resumed}.{describe_extension(results)}"
     )
+
+
+def describe_extension(results: Results) -> str:
+    """Which run this one extends, as a sentence after others; nothing where it extends none."""
+    before = results["extended_from"]
+    if before is None:
+        return ""
+    return (
+        f" The run extends run `{before['run']}` (SHA-256 of its results "
+        f"`{before['results_sha256'][:16]}`): "
+        f"{before['trainings']} trainings and {before['predictions']} predictions on "
+        f"{', '.join(before['tasks'])} were taken over, which had taken {before['seconds']:.0f} s; "
+        f"{before['files']} files of components are the same, byte for byte."
+    )
+
+
+def describe_orders(results: Results) -> str:
+    """The tasks in their order, or all of their orders."""
+    orders = [", ".join(order) for order in results["orders"]]
+    return (
+        f"tasks in order: {orders[0]}"
+        if len(orders) == 1
+        else f"tasks in {len(orders)} orders, from {orders[0]}"
+    )
+
+
+def write_orders(results: Results) -> Iterator[str]:
+    """What the order of the tasks does, where there are several."""
+    tables = list_order_tables(results)
+    if tables:
+        yield "## Orders of the tasks"
+        yield from map(render_table, tables)
+        yield from explain_orders(results)
+
+
+def write_sample_efficiency(results: Results) -> Iterator[str]:
+    """What parts of the training examples reach, where that was asked for."""
+    if results["sample_efficiency"] is not None:
+        yield "## How much data does it need"
+        yield from map(render_table, list_efficiency_tables(results))
+        yield from explain_efficiency(results)
 
 
 def write_findings(results: Results) -> Iterator[str]:
@@ -113,6 +167,23 @@ def write_published(results: Results) -> Iterator[str]:
     yield render_table(build_published_table(results))
     yield "\n".join(map(render_finding, list_published_findings(results)))
     yield render_table(build_verdicts_table(results))
+
+
+def write_fairness(results: Results) -> Iterator[str]:
+    """What was solved and tried so that methods can be compared, for a run that asked for it."""
+    if results["fair"] is not None:
+        yield "## How the methods were made comparable"
+        yield from map(render_table, list_fair_tables(results))
+        yield from explain_fairness(results)
+
+
+def write_validation(results: Results) -> Iterator[str]:
+    """What validation said and decided, for a run that has any."""
+    table = build_validation_table(results)
+    if table is not None:
+        yield "## Validation"
+        yield explain_validation(results)
+        yield render_table(table)
 
 
 def explain_comparison(results: Results) -> Iterator[str]:
@@ -172,6 +243,15 @@ def list_difference_notes(results: Results) -> list[str]:
 def render_note(text: str) -> str:
     """A remark in a paragraph of its own."""
     return f"Note: {text.rstrip('.')}."
+
+
+def write_routing(results: Results) -> Iterator[str]:
+    """What routers chose and what was taken over, where a method does without the task's label."""
+    tables, texts = list_routing_tables(results), list(explain_routing(results))
+    if tables or texts:
+        yield "## Without a task label"
+    yield from map(render_table, tables)
+    yield from texts
 
 
 def write_transfer(results: Results) -> Iterator[str]:

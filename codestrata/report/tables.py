@@ -7,7 +7,7 @@ metric (``definitions`` does).
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from codestrata.errors import RunError
 
@@ -15,7 +15,9 @@ Results = Mapping[str, Any]
 Scores = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 """split -> task -> metric -> a score."""
 
-SCHEMA_VERSION = 5
+T = TypeVar("T")
+
+SCHEMA_VERSION = 6
 """The version of the results that is read here: the one that ``results.tree`` writes."""
 MISSING = "-"
 COLUMNS_ABREAST = 3
@@ -111,8 +113,8 @@ def build_comparison(results: Results, split: str = "test") -> list[Table]:
     ]
 
 
-def split_evenly(names: Sequence[str], most: int) -> list[Sequence[str]]:
-    """The names in as few parts as possible of at most ``most``, sizes as equal as can be."""
+def split_evenly(names: Sequence[T], most: int) -> list[Sequence[T]]:
+    """What is listed in as few parts as possible of at most ``most``, sizes as equal as can be."""
     parts = math.ceil(len(names) / most)
     size = math.ceil(len(names) / parts)
     return [names[start : start + size] for start in range(0, len(names), size)]
@@ -239,15 +241,16 @@ def write_counts(results: Results, split: str) -> str:
         for cell in results["base"]["cells"]
         if cell["split"] == split
     }
-    seeds = len(results["settings"]["seeds"])
-    several = f", mean of {seeds} seeds" if seeds > 1 else ""
+    factors = {"order": len(results["orders"]), "seed": len(results["settings"]["seeds"])}
+    means = [f"{count} {name}s" for name, count in factors.items() if count > 1]
+    several = f", mean of {' and '.join(means)}" if means else ""
     if len(set(counts.values())) == 1:
         return f"n = {next(iter(counts.values()))}{several}"
     return ", ".join(f"{name} n = {count}" for name, count in counts.items()) + several
 
 
 def list_task_names(results: Results) -> list[str]:
-    """The tasks in the order they came."""
+    """The tasks as the settings list them."""
     return [task["name"] for task in results["tasks"]]
 
 
@@ -314,7 +317,14 @@ def write_costs(method: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def build_matrix_table(results: Results, method: Mapping[str, Any]) -> Table:
+def list_matrix_tables(results: Results, method: Mapping[str, Any]) -> list[Table]:
+    """R of a method in every order of the tasks that it walked: R of the others follows from the first."""
+    check_version(results)
+    orders = {entry["order"] for entry in method["seeds"] if entry["order"] == 0 or entry["trainings"]}
+    return [build_matrix_table(results, method, order) for order in sorted(orders)]
+
+
+def build_matrix_table(results: Results, method: Mapping[str, Any], order: int = 0) -> Table:
     """R of a method, controls below; over several seeds the mean of every entry with its range.
 
     ``structural`` entries follow from the schedule. Others belong to an older task: ``again`` ones were
@@ -322,21 +332,27 @@ def build_matrix_table(results: Results, method: Mapping[str, Any]) -> Table:
     ones some answers were decoded again besides.
     """
     check_version(results)
-    metric, tasks, entries = results["headline_metric"], list_task_names(results), method["seeds"]
+    metric, tasks = results["headline_metric"], results["orders"][order]
+    entries = [entry for entry in method["seeds"] if entry["order"] == order]
     rows = []
     for row in range(count_rows(entries[0]) + 1):
         label = "untouched base" if row == 0 else f"after {tasks[row - 1]}"
         found = [[find_cell(entry, row=row, task=task, split="test") for entry in entries] for task in tasks]
         rows.append((label, *(write_matrix_entry(cells, metric) for cells in found)))
     seeds = f"seed {entries[0]['seed']}" if len(entries) == 1 else f"{len(entries)} seeds"
-    title = f"R of `{method['name']}`, {metric}, {seeds}"
-    return Table(title, ("", *tasks), (*rows, *build_control_rows(results, metric)))
+    several = f", {' > '.join(tasks)}" if len(results["orders"]) > 1 else ""
+    title = f"R of `{method['name']}`, {metric}, {seeds}{several}"
+    return Table(title, ("", *tasks), (*rows, *build_control_rows(results, metric, tasks)))
 
 
 def build_transfer_table(results: Results, method: Mapping[str, Any]) -> Table | None:
     """X of a method, controls below: every task's component on every task; ``None`` where not asked for."""
-    metric, tasks = results["headline_metric"], list_task_names(results)
-    entries = [list_transfer_cells(entry, tasks) for entry in method["seeds"] if entry["transfer"]["X"]]
+    metric, tasks = results["headline_metric"], results["orders"][0]
+    entries = [
+        list_transfer_cells(entry, tasks)
+        for entry in method["seeds"]
+        if entry["transfer"]["X"] and entry["order"] == 0
+    ]
     if not entries:
         return None
     rows = []
@@ -347,7 +363,7 @@ def build_transfer_table(results: Results, method: Mapping[str, Any]) -> Table |
             (label, *(write_mean([pick_score(cell, metric) for cell in of_task]) for of_task in found))
         )
     title = f"X of `{method['name']}`, {metric}: a task's component on every task"
-    return Table(title, ("", *tasks), (*rows, *build_control_rows(results, metric)))
+    return Table(title, ("", *tasks), (*rows, *build_control_rows(results, metric, tasks)))
 
 
 def list_transfer_cells(
@@ -359,12 +375,12 @@ def list_transfer_cells(
     return {(cell["row"], cell["task"]): cell for cell in cells}
 
 
-def build_control_rows(results: Results, metric: str) -> list[tuple[str, ...]]:
-    """The controls as rows below a matrix."""
+def build_control_rows(results: Results, metric: str, tasks: Sequence[str]) -> list[tuple[str, ...]]:
+    """The controls as rows below a matrix of these columns."""
     return [
         (
             f"{name} (control)",
-            *(write_score(find_score(scores, "test", task, metric)) for task in list_task_names(results)),
+            *(write_score(find_score(scores, "test", task, metric)) for task in tasks),
         )
         for name, scores in list_contenders(results)
         if name in {control["name"] for control in results["controls"]}

@@ -50,19 +50,20 @@ def find_interval(found: Score) -> tuple[Interval | None, str | None]:
 
 
 def build_interval(
-    rows: np.ndarray, aggregate: str, bounds: tuple[float, float] | None = None
+    rows: np.ndarray, aggregate: str, bounds: tuple[float, float] | None = None, orders: int = 1
 ) -> tuple[Interval | None, str | None]:
     """The 95 % interval of rows of shape (seeds, n, columns), or the reason why there is none.
 
     Wilson's for rates, BCa bootstrap over examples otherwise; with several seeds both count. ``bounds`` are
-    the least and the greatest value there can be.
+    the least and the greatest value there can be. With several ``orders`` of the tasks the rows are of all
+    seeds of the first order, then of the next.
     """
     if rows.shape[1] < 2:
         return None, None
     try:
         if aggregate == "rate":
-            return rate_interval(rows[..., 0]), None
-        return seeds_interval(rows, aggregate, bounds=bounds), None
+            return rate_interval(rows[..., 0], orders=orders), None
+        return seeds_interval(rows, aggregate, bounds=bounds, orders=orders), None
     except DataError as error:  # too many resamples have no value
         return None, f"no interval: {error}"
 
@@ -88,12 +89,12 @@ def stack_rows(scores: Sequence[Score]) -> np.ndarray | None:
 
 
 def estimate_final(
-    scores: Sequence[Score], bounds: tuple[float, float] | None = (0.0, 1.0)
+    scores: Sequence[Score], bounds: tuple[float, float] | None = (0.0, 1.0), orders: int = 1
 ) -> dict[str, Any]:
     """One metric over all seeds: mean of their values, its interval, n, seeds; the reason where it has none.
 
     With one seed the interval is that of the cell, over examples: it says nothing of other seeds. ``bounds``
-    are the least and the greatest value there can be.
+    are the least and the greatest value there can be; ``orders`` as in ``build_interval``.
     """
     first = scores[0]
     values = [found.value for found in scores if found.value is not None]
@@ -101,21 +102,48 @@ def estimate_final(
     if len(scores) == 1:
         interval, fault = find_interval(first)
     else:
-        interval, fault = (None, None) if rows is None else build_interval(rows, first.aggregate, bounds)
+        interval, fault = (
+            (None, None) if rows is None else build_interval(rows, first.aggregate, bounds, orders)
+        )
     reason = next((found.reason for found in scores if found.reason is not None), None)
     return {
         "value": sum(values) / len(values) if len(values) == len(scores) else None,
         "n": first.n,
-        "seeds": len(scores),
+        "seeds": len(scores) // orders,
         "interval": None if interval is None else asdict(interval),
         "reason": join_reasons(reason, fault),
     }
 
 
 def estimate_continual(
-    walks: Sequence[Sequence[Cell]], tasks: Sequence[str], metric: str
+    walks: Sequence[Sequence[Cell]],
+    tasks: Sequence[str],
+    metric: str,
+    orders: Sequence[Sequence[str]] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """ACC, LA, BWT, FWT and F of one metric on the test split, over all seeds, with intervals."""
+    """ACC, LA, BWT, FWT and F of one metric on the test split, over all seeds, with intervals.
+
+    With several ``orders`` of the tasks the walks are those of the first order, then of the next.
+    """
+    rows, aggregate = stack_places(walks, tasks, metric)
+    found_values: Mapping[str, Any] = summarize_cells(
+        rows, len(tasks), aggregate, orders=None if orders is None else number_tasks(orders, tasks)
+    )
+    return {name: open_point(asdict(entry), name, aggregate) for name, entry in found_values.items()}
+
+
+def number_tasks(orders: Sequence[Sequence[str]], tasks: Sequence[str]) -> list[list[int]]:
+    """Orders of the tasks by their numbers from 1."""
+    return [[1 + tasks.index(name) for name in order] for order in orders]
+
+
+def stack_places(
+    walks: Sequence[Sequence[Cell]], tasks: Sequence[str], metric: str
+) -> tuple[dict[tuple[int, int], np.ndarray], str]:
+    """The rows of every place of R that has values, shape (walks, n, columns), and their aggregate.
+
+    A place is (trainings so far, number of the task from 1), on the test split.
+    """
     places: dict[tuple[int, int], list[Score]] = {}
     for cells in walks:
         for cell in cells:
@@ -125,9 +153,7 @@ def estimate_continual(
     rows = {place: stacked for place, scores in places.items() if (stacked := stack_rows(scores)) is not None}
     # Of a score that has a value: one without never came to name its aggregate.
     known = [score.aggregate for scores in places.values() for score in scores if score.value is not None]
-    aggregate = known[0] if known else "mean"
-    found_values: Mapping[str, Any] = summarize_cells(rows, len(tasks), aggregate)
-    return {name: open_point(asdict(entry), name, aggregate) for name, entry in found_values.items()}
+    return rows, known[0] if known else "mean"
 
 
 def open_point(entry: dict[str, Any], name: str, aggregate: str) -> dict[str, Any]:

@@ -8,7 +8,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from codestrata.records import COMPONENT_PER_TASK, Cell, Metric
+from codestrata.settings.orders import list_orders
 from codestrata.settings.tree import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Portion:
+    """A component trained on the first part of a task's training examples, and what it answers to the task.
+
+    ``training`` is already as it stands in the results.
+    """
+
+    fraction: float
+    training: Mapping[str, Any]
+    cell: Cell
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutedWalk:
+    """What routers chose in one walk; R under routing is the walk's own.
+
+    ``by`` filled R, under ``threshold``. ``confusions`` are the last row's on the test split, by router: of
+    each of the ``tasks``, in the order they came, how often each was chosen for it, and last how often none
+    was. ``oracle`` are the cells of R with the task's label.
+    """
+
+    by: str
+    threshold: float | None
+    tasks: tuple[str, ...]
+    confusions: Mapping[str, tuple[tuple[int, ...], ...]]
+    oracle: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +46,10 @@ class Walk:
 
     ``cells`` are R's, row 0 included. ``transfer`` are the components of each task on the other tasks;
     ``None`` where that was not asked for, or where there is one component only. ``trainings`` and ``swap``
-    are already as they stand in the results.
+    are already as they stand in the results. ``order`` is the number of the order of the tasks, from 0; a
+    walk that took all its components over from the first order has no ``trainings`` of its own. ``curve`` is
+    what parts of the training examples reach; ``None`` where that was not measured. ``routing`` and
+    ``merging`` are of walks without a task label, the latter as it stands in the results.
     """
 
     seed: int
@@ -25,6 +57,10 @@ class Walk:
     cells: tuple[Cell, ...]
     transfer: tuple[Cell, ...] | None = None
     swap: Mapping[str, Any] | None = None
+    order: int = 0
+    curve: tuple[Portion, ...] | None = None
+    routing: RoutedWalk | None = None
+    merging: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +82,18 @@ class MethodWalks:
 
     @property
     def is_isolated(self) -> bool:
-        """Whether every task has a component of its own."""
-        return self.schedule in COMPONENT_PER_TASK
+        """Whether every task has a component of its own, which alone answers it."""
+        return self.schedule in COMPONENT_PER_TASK and self.selection == "oracle"
+
+    @property
+    def selection(self) -> str:
+        """How the component is found at inference: ``oracle``, ``routed`` or ``merged``."""
+        return str(self.method["selection"])
+
+    @property
+    def settled_by(self) -> str:
+        """The schedule, where it alone decides numbers out of R; a selection without label measures them."""
+        return self.schedule if self.selection == "oracle" else self.selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +134,14 @@ class Measured:
     controls: tuple[Control, ...]
     methods: tuple[MethodWalks, ...]
     repeats: tuple[Repeat, ...]
+    fair: Mapping[str, Any] | None = None
 
     @property
     def task_names(self) -> list[str]:
-        """The tasks in the order they came."""
+        """The tasks in the order in which the settings list them."""
         return [str(task["name"]) for task in self.tasks]
+
+    @property
+    def orders(self) -> tuple[tuple[str, ...], ...]:
+        """The orders in which the tasks came; walks name theirs by its number."""
+        return list_orders(self.settings.orders, self.task_names)

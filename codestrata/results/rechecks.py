@@ -27,10 +27,14 @@ def choose_recheck(settings: Settings) -> Recheck:
 def describe_isolation(methods: Sequence[MethodWalks], recheck: Recheck) -> dict[str, Any]:
     """What isolation rests on: cells decoded again, cells taken over by their bytes, the base's hashes."""
     walks = [walk for entry in methods for walk in entry.walks]
-    cells = [cell for entry in methods if entry.is_isolated for walk in entry.walks for cell in walk.cells]
+    # A walk that takes the first order's components over shows nothing that the first does not.
+    isolated = [walk for entry in methods if entry.is_isolated for walk in entry.walks]
+    cells = [cell for walk in isolated if walk.trainings or not walk.order for cell in walk.cells]
     rechecked = [cell for cell in cells if cell.origin == "rechecked"]
     canaries = [cell for cell in cells if cell.origin == "canary"]
-    trainings = [training for walk in walks for training in walk.trainings]
+    trainings = [
+        training for walk in walks for training in walk.trainings if not training.get("taken_over_from")
+    ]
     kept = [t["base_fingerprint_before"] == t["base_fingerprint_after"] for t in trainings]
     return {
         "recheck": recheck,

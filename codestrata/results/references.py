@@ -28,18 +28,18 @@ EXAMPLES = {"joint": "joint", "isolated": "single"}
 def describe_references(entry: MethodWalks, measured: Measured, scored: Sequence[str]) -> dict[str, Any]:
     """Intransigence and expert gap on the test split, by metric, each with the reference's name."""
     joint, expert = (find_reference(entry, measured, schedule) for schedule in ("joint", "isolated"))
-    tasks = measured.task_names
+    tasks, orders = measured.task_names, measured.orders
     return {
         "intransigence": {
             "reference": None if isinstance(joint, str) else joint.name,
             "metrics": {
-                metric: {task: estimate_gap(joint, entry, tasks, [task], metric) for task in tasks}
+                metric: {task: estimate_gap(joint, entry, orders, [task], metric) for task in tasks}
                 for metric in scored
             },
         },
         "expert_gap": {
             "reference": None if isinstance(expert, str) else expert.name,
-            "metrics": {metric: estimate_gap(expert, entry, tasks, tasks, metric) for metric in scored},
+            "metrics": {metric: estimate_gap(expert, entry, orders, tasks, metric) for metric in scored},
         },
     }
 
@@ -54,7 +54,7 @@ def find_reference(entry: MethodWalks, measured: Measured, schedule: str) -> Met
         other
         for other in measured.methods
         if other is not entry
-        and (other.schedule, other.method["retention"]) == (schedule, None)
+        and (other.schedule, other.method["retention"], other.selection) == (schedule, None, "oracle")
         and other.method["component"] in (entry.method["component"], "weights")
     ]
     if not candidates:
@@ -66,17 +66,21 @@ def find_reference(entry: MethodWalks, measured: Measured, schedule: str) -> Met
 
 
 def estimate_gap(
-    reference: MethodWalks | str, entry: MethodWalks, tasks: Sequence[str], wanted: Sequence[str], metric: str
+    reference: MethodWalks | str,
+    entry: MethodWalks,
+    orders: Sequence[Sequence[str]],
+    wanted: Sequence[str],
+    metric: str,
 ) -> dict[str, Any]:
     """The mean of the reference's scores less the method's own, each right after the task's own training."""
     if isinstance(reference, str):
-        return build_missing(len(entry.walks), reference)
-    theirs = stack_tasks(reference, tasks, wanted, metric)
-    own = stack_tasks(entry, tasks, wanted, metric)
+        return build_missing(len(entry.walks) // len(orders), reference)
+    theirs = stack_tasks(reference, orders, wanted, metric)
+    own = stack_tasks(entry, orders, wanted, metric)
     if isinstance(theirs, str) or isinstance(own, str):
-        return build_missing(len(entry.walks), theirs if isinstance(theirs, str) else str(own))
-    found = find_score(entry, tasks, wanted[0], metric)[0]
-    return asdict(summarize_gap(theirs, own, found.aggregate))
+        return build_missing(len(entry.walks) // len(orders), theirs if isinstance(theirs, str) else str(own))
+    found = find_score(entry, orders, wanted[0], metric)[0]
+    return asdict(summarize_gap(theirs, own, found.aggregate, orders=len(orders)))
 
 
 def build_missing(seeds: int, reason: str) -> dict[str, Any]:
@@ -85,12 +89,12 @@ def build_missing(seeds: int, reason: str) -> dict[str, Any]:
 
 
 def stack_tasks(
-    entry: MethodWalks, tasks: Sequence[str], wanted: Sequence[str], metric: str
+    entry: MethodWalks, orders: Sequence[Sequence[str]], wanted: Sequence[str], metric: str
 ) -> list[np.ndarray] | str:
-    """Per task the rows behind R[i, i], shape (seeds, n, k); or why a task has none."""
+    """Per task the rows behind R[i, i], shape (walks, n, k); or why a task has none."""
     found = []
     for task in wanted:
-        scores = find_score(entry, tasks, task, metric)
+        scores = find_score(entry, orders, task, metric)
         rows = stack_rows(scores)
         if rows is None:
             reasons = (score.reason for score in scores if score.reason)
@@ -99,12 +103,12 @@ def stack_tasks(
     return found
 
 
-def find_score(entry: MethodWalks, tasks: Sequence[str], task: str, metric: str) -> list[Score]:
-    """A metric's score of every seed on a task's test split, right after its own training."""
-    row = 1 + tasks.index(task)
+def find_score(entry: MethodWalks, orders: Sequence[Sequence[str]], task: str, metric: str) -> list[Score]:
+    """A metric's score of every walk on a task's test split, right after its own training."""
+    rows = [1 + order.index(task) for order in orders]
     return [
         next(found for found in cell.scores if found.metric == metric)
         for walk in entry.walks
         for cell in walk.cells
-        if (cell.row, cell.task, cell.split) == (row, task, "test")
+        if (cell.row, cell.task, cell.split) == (rows[walk.order], task, "test")
     ]

@@ -9,9 +9,17 @@ from typing import Any
 STRUCTURAL: Mapping[str, tuple[str, ...]] = {
     "isolated": ("backward_transfer", "forward_transfer", "forgetting"),
     "warm": ("backward_transfer", "forgetting"),
+    "kept": ("backward_transfer", "forward_transfer", "forgetting"),
+    "shared": ("forward_transfer",),
 }
 """Zero by construction where every task has its own component: not findings. Warm components begin as copies
-of the ones before, so that what a task gains before its own training is measured."""
+of the ones before, so that what a task gains before its own training is measured; where a part is shared and
+trained on, what later trainings do to earlier tasks is measured."""
+UNLABELLED: Mapping[str, str] = {
+    "routed": "its components are those of the same method with the task's label: X is theirs",
+    "merged": "one component serves all tasks: R[t, i] is its transfer",
+}
+"""Selection without a task label, which stands for the schedule here -> why there is no X."""
 MEANINGLESS: Mapping[str, tuple[str, ...]] = {"joint": ("backward_transfer", "forgetting")}
 NO_COMMON_MODEL = (
     "every row of R is another model, trained from birth on all tasks so far: none of them learned a task "
@@ -41,6 +49,12 @@ def explain_no_transfer(schedule: str, *, trained: bool) -> str:
     """Why there is no X."""
     if not trained:
         return "nothing was trained: there is no component"
+    if schedule in UNLABELLED:
+        return UNLABELLED[schedule]
+    if schedule == "shared":
+        return (
+            "not measured: every training changes a part of all components, and R[t, i] shows what that does"
+        )
     if schedule in STRUCTURAL:
         return "not asked for: set measurement.transfer"
     return "one component serves all tasks: R[t, i] is its transfer"

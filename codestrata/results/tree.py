@@ -12,11 +12,14 @@ import numpy as np
 from codestrata.analysis.matrix import summarize_matrix
 from codestrata.records import Cell, Metric, Score, SplitName, Task, Training
 from codestrata.report.tables import SCHEMA_VERSION
+from codestrata.results.efficiency import describe_efficiency
 from codestrata.results.estimates import estimate_continual, estimate_final, estimate_score
 from codestrata.results.founding import judge_founding
-from codestrata.results.measured import Control, Measured, MethodWalks, Repeat, Walk
+from codestrata.results.measured import Control, Measured, MethodWalks, Portion, Repeat, Walk
+from codestrata.results.orders import describe_orders
 from codestrata.results.rechecks import choose_recheck, describe_isolation
 from codestrata.results.references import describe_references
+from codestrata.results.routing import describe_choices
 from codestrata.results.schedules import explain_no_transfer, mark_schedule
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
 from codestrata.settings.tree import fingerprint, to_tree
@@ -40,11 +43,14 @@ def describe_run(measured: Measured) -> dict[str, Any]:
         "base": {**measured.base, "cells": [describe_cell(cell) for cell in measured.base_cells]},
         "controls": [describe_control(control) for control in measured.controls],
         "tasks": [dict(task) for task in measured.tasks],
-        "methods": [describe_method(walks, measured) for walks in measured.methods],
+        "orders": [list(order) for order in measured.orders],
+        "methods": [describe_method(walks, measured, headline) for walks in measured.methods],
         "comparisons": compare_methods(measured, headline),
         "control_comparisons": with_controls,
         "above_controls": judge_controls(with_controls),
         "isolation": describe_isolation(measured.methods, choose_recheck(measured.settings)),
+        "sample_efficiency": describe_efficiency(measured, headline),
+        "fair": measured.fair,
         "noise_floor": describe_noise(measured.repeats, headline),
     }
     return {**tree, "founding": judge_founding(tree)}
@@ -67,22 +73,25 @@ def describe_control(control: Control) -> dict[str, Any]:
     }
 
 
-def describe_method(entry: MethodWalks, measured: Measured) -> dict[str, Any]:
-    """A method: every seed's walk, and over all seeds its final scores and what the sequence did to it."""
+def describe_method(entry: MethodWalks, measured: Measured, headline: str) -> dict[str, Any]:
+    """A method: every walk, and over all of them its final scores and what the sequences did to it."""
     scored = [metric.name for metric in measured.metrics if metric.kind != "description"]
     return {
         **entry.method,
-        "final": describe_final(entry, scored),
+        "final": describe_final(entry, scored, len(measured.orders)),
         "unfinished": describe_unfinished(entry),
         "continual": {
             name: mark_schedule(
-                estimate_continual([walk.cells for walk in entry.walks], measured.task_names, name),
-                entry.schedule,
+                estimate_continual(
+                    [walk.cells for walk in entry.walks], measured.task_names, name, measured.orders
+                ),
+                entry.settled_by,
             )
             for name in scored
         },
+        "orders": describe_orders(entry, measured, headline),
         **describe_references(entry, measured, scored),
-        "seeds": [describe_walk(walk, measured, entry.schedule) for walk in entry.walks],
+        "seeds": [describe_walk(walk, measured, entry.settled_by) for walk in entry.walks],
     }
 
 
@@ -99,8 +108,8 @@ def describe_unfinished(entry: MethodWalks) -> dict[str, int]:
     return {"count": sum(not prediction.finished for prediction in answers), "n": len(answers)}
 
 
-def describe_final(entry: MethodWalks, scored: Sequence[str]) -> dict[str, Any]:
-    """Split -> task -> metric -> the score once the sequence was over, its mean and interval over seeds.
+def describe_final(entry: MethodWalks, scored: Sequence[str], orders: int = 1) -> dict[str, Any]:
+    """Split -> task -> metric -> the score once the sequence was over, its mean and interval over walks.
 
     ``scored`` metrics stay within [0, 1], and so do their intervals.
     """
@@ -114,6 +123,7 @@ def describe_final(entry: MethodWalks, scored: Sequence[str]) -> dict[str, Any]:
             score.metric: estimate_final(
                 [find_score(of_seed.scores, score.metric) for of_seed in same],
                 bounds=(0.0, 1.0) if score.metric in scored else None,
+                orders=orders,
             )
             for score in cell.scores
         }
@@ -132,7 +142,7 @@ def find_score(scores: Sequence[Score], metric: str) -> Score:
 
 def describe_walk(walk: Walk, measured: Measured, schedule: str) -> dict[str, Any]:
     """One method with one seed: trainings, cells, R with its summary for every metric and split, and X."""
-    tasks = measured.task_names
+    tasks = measured.orders[walk.order]
     scored = [metric.name for metric in measured.metrics if metric.kind != "description"]
     splits = list(dict.fromkeys(cell.split for cell in walk.cells))
     matrices = {
@@ -140,6 +150,7 @@ def describe_walk(walk: Walk, measured: Measured, schedule: str) -> dict[str, An
     }
     return {
         "seed": walk.seed,
+        "order": walk.order,
         "swap": walk.swap,
         "trainings": [dict(training) for training in walk.trainings],
         "cells": [describe_cell(cell) for cell in walk.cells],
@@ -153,7 +164,36 @@ def describe_walk(walk: Walk, measured: Measured, schedule: str) -> dict[str, An
             )
             for name, matrix in matrices["test"].items()
         },
+        "sample_efficiency": [describe_portion(portion) for portion in walk.curve or ()],
         "transfer": describe_transfer(walk, tasks, scored, schedule),
+        "routing": describe_routing(walk, tasks, scored),
+        "merging": walk.merging,
+    }
+
+
+def describe_routing(walk: Walk, tasks: Sequence[str], metrics: Sequence[str]) -> dict[str, Any] | None:
+    """What the router chose, and R as the task's label would have it; ``None`` where the label picks."""
+    if walk.routing is None:
+        return None
+    cells = walk.routing.oracle
+    return {
+        **describe_choices(walk.routing),
+        "oracle": {
+            "R": {
+                split: {name: describe_matrix(build_matrix(cells, tasks, name, split)) for name in metrics}
+                for split in dict.fromkeys(cell.split for cell in cells)
+            },
+            "cells": [describe_cell(cell) for cell in cells],
+        },
+    }
+
+
+def describe_portion(portion: Portion) -> dict[str, Any]:
+    """A component from a part of the training examples, and its answers' scores."""
+    return {
+        "fraction": portion.fraction,
+        "training": dict(portion.training),
+        "cell": describe_cell(portion.cell),
     }
 
 
@@ -162,7 +202,10 @@ def describe_transfer(
 ) -> dict[str, Any]:
     """X: every task's own component on every task, row 0 the base; R alone cannot show it."""
     if walk.transfer is None:
-        reason = explain_no_transfer(schedule, trained=bool(walk.trainings))
+        if walk.order and not walk.trainings:
+            reason = "nothing was trained in this order: the components are those of the first"
+        else:
+            reason = explain_no_transfer(schedule, trained=bool(walk.trainings))
         return {"X": None, "reason": reason, "cells": []}
     own = [cell for cell in walk.cells if cell.row == 0 or cell.task == tasks[cell.row - 1]]
     cells = [cell for cell in (*own, *walk.transfer) if cell.split == "test"]
@@ -250,7 +293,15 @@ def describe_task(task: Task, fingerprint: str, truncated: Mapping[str, int]) ->
         "dropped": dict(task.dropped),
         "notes": list(task.notes),
         "truncated": dict(truncated),
+        "prompt_prefix": find_prefix(task),
     }
+
+
+def find_prefix(task: Task) -> str | None:
+    """What the task's template puts before a text, if all of its prompts begin with that; else ``None``."""
+    prefix = task.prompt_template.partition("{}")[0]
+    prompts = (example.prompt for part in (task.train, task.test, task.unseen) for example in part)
+    return prefix if prefix and all(prompt.startswith(prefix) for prompt in prompts) else None
 
 
 def build_matrix(cells: Sequence[Cell], tasks: Sequence[str], metric: str, split: SplitName) -> np.ndarray:

@@ -21,7 +21,10 @@ Contender = tuple[str, str, Sequence[Score]]
 
 
 def compare_methods(measured: Measured, metric: str) -> list[dict[str, Any]]:
-    """Every pair of trained methods on every task, as one family of Holm-adjusted paired comparisons."""
+    """Every pair of trained methods on every task, as one family of Holm-adjusted paired comparisons.
+
+    They are paired by example, seed and order of the tasks.
+    """
     trained = [entry for entry in measured.methods if entry.method["component"] is not None]
     pairs = [
         (
@@ -31,7 +34,7 @@ def compare_methods(measured: Measured, metric: str) -> list[dict[str, Any]]:
         for task in measured.task_names
         for first, second in combinations(trained, 2)
     ]
-    return compare_family(pairs, metric)
+    return compare_family(pairs, metric, len(measured.orders))
 
 
 def compare_with_controls(measured: Measured, metric: str) -> list[dict[str, Any]]:
@@ -49,7 +52,7 @@ def compare_with_controls(measured: Measured, metric: str) -> list[dict[str, Any
         for entry in trained
         for name, cells in controls
     ]
-    return compare_family(pairs, metric)
+    return compare_family(pairs, metric, len(measured.orders))
 
 
 def find_final_scores(entry: MethodWalks, task: str, metric: str) -> list[Score]:
@@ -67,9 +70,14 @@ def find_test_score(cells: Sequence[Cell], task: str, metric: str) -> Score:
     return next(found for found in cell.scores if found.metric == metric)
 
 
-def compare_family(pairs: Sequence[tuple[Contender, Contender]], metric: str) -> list[dict[str, Any]]:
-    """One entry per pair; those that can be compared are adjusted together."""
-    compared = [compare_scores(first[2], second[2]) for first, second in pairs]
+def compare_family(
+    pairs: Sequence[tuple[Contender, Contender]], metric: str, orders: int = 1
+) -> list[dict[str, Any]]:
+    """One entry per pair; those that can be compared are adjusted together.
+
+    Scores are with all seeds in the first of the ``orders`` of the tasks, then in the next.
+    """
+    compared = [compare_scores(first[2], second[2], orders) for first, second in pairs]
     adjusted = iter(adjust_comparisons([found for found in compared if not isinstance(found, str)]))
     return [
         {
@@ -84,7 +92,9 @@ def compare_family(pairs: Sequence[tuple[Contender, Contender]], metric: str) ->
     ]
 
 
-def compare_scores(first: Sequence[Score], second: Sequence[Score]) -> PairedDifference | str:
+def compare_scores(
+    first: Sequence[Score], second: Sequence[Score], orders: int = 1
+) -> PairedDifference | str:
     """The paired difference of one metric on the same examples and seeds, or why there is none."""
     rows, others = stack_rows(first), stack_rows(second)
     if rows is None or others is None:
@@ -95,7 +105,7 @@ def compare_scores(first: Sequence[Score], second: Sequence[Score]) -> PairedDif
     if rows.shape[1] < 2:
         return "one example does not vary"
     try:
-        return compare_paired(rows, others, first[0].aggregate, bounds=(0.0, 1.0))
+        return compare_paired(rows, others, first[0].aggregate, bounds=(0.0, 1.0), orders=orders)
     except DataError as error:  # too many resamples have no value
         return str(error)
 

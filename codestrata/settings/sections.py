@@ -58,7 +58,8 @@ class TaskSettings:
     train_examples: int = 1000
     """Most examples to train on."""
     validation_examples: int = 100
-    """Most examples held out for choosing settings; a run keeps them apart and scores none of them."""
+    """Most examples held out to choose settings and weights by their loss; a run trains on none of them and
+    scores none."""
     test_examples: int = 300
     """Most examples to score."""
     unseen_examples: int = 0
@@ -127,7 +128,7 @@ class TrainingSettings:
     decay: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls after warm-up, to 0 at the last step."""
     max_prompt_tokens: int = 512
-    """Longer prompts are cut, and counted."""
+    """Longer prompts are cut, and counted: a decoder-only base's at their beginning, else at their end."""
     max_target_tokens: int = 512
     """Longer targets are cut, and counted."""
     batch_tokens: int | None = None
@@ -138,6 +139,14 @@ class TrainingSettings:
     bf16 where the processor has instructions for it."""
     base_dropout: bool = False
     """Keep dropout inside the frozen base on while a component trains; its states are then never cached."""
+    validation_steps: int | None = None
+    """Measure the loss on the task's validation examples after so many optimizer steps each time, and after
+    the last; null never does."""
+    patience: int | None = None
+    """Stop a training once so many validations in a row were no better than the best before; null takes all
+    steps. The learning rate falls as if all were taken."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights a training leaves: those after its last step, or of the lowest validation loss."""
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -153,6 +162,14 @@ class TrainingSettings:
         check_range("training.warmup_fraction", self.warmup_fraction, low=0, high=1)
         check_range("training.max_prompt_tokens", self.max_prompt_tokens, low=1)
         check_range("training.max_target_tokens", self.max_target_tokens, low=1)
+        check_range("training.validation_steps", self.validation_steps, low=1)
+        check_range("training.patience", self.patience, low=1)
+        for name, value, off in (("patience", self.patience, None), ("keep", self.keep, "last")):
+            if value != off and self.validation_steps is None:
+                raise SettingsError(
+                    f"training.{name} is {shorten(value)}, but nothing is validated: set "
+                    "training.validation_steps, such as 50, too."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +249,9 @@ class MeasurementSettings:
     taken over on proof that base and component are the same bytes. Null: full up to 3 tasks, then canary."""
     canary_examples: int = 32
     """Test examples of a task that a canary decodes again."""
+    data_fractions: tuple[float, ...] = ()
+    """Also train a component for each task on these first parts of its training examples, such as 0.25 and
+    0.5, with as many optimizer steps as on all of them, and score it on the task's test split."""
 
     def __post_init__(self) -> None:
         check_range("measurement.tree_nodes", self.tree_nodes, low=1)
@@ -241,6 +261,16 @@ class MeasurementSettings:
             raise SettingsError(f"measurement.pass_k is {found}: give different k, at least one.")
         for k in self.pass_k:
             check_range("measurement.pass_k", k, low=1)
+        if len(set(self.data_fractions)) < len(self.data_fractions):
+            found = shorten(list(self.data_fractions))
+            raise SettingsError(f"measurement.data_fractions is {found}: give different fractions.")
+        for fraction in self.data_fractions:
+            check_range("measurement.data_fractions", fraction, above=0, high=1)
+            if fraction == 1:
+                raise SettingsError(
+                    "measurement.data_fractions holds 1: all of the training examples is what the run trains "
+                    "on anyway. Leave it out."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,8 +23,12 @@ from codestrata.settings.components import (
     LayersSettings,
     LoraSettings,
     OwnLayersSettings,
+    PromptSettings,
+    SharedLayersSettings,
     WeightsSettings,
 )
+from codestrata.settings.fair import FairSettings, check_reference
+from codestrata.settings.orders import Orders, check_orders, list_orders
 from codestrata.settings.reading import OFF, parse_value
 from codestrata.settings.retention import RetentionSettings
 from codestrata.settings.sections import (
@@ -38,6 +42,7 @@ from codestrata.settings.sections import (
     TaskSettings,
     TrainingSettings,
 )
+from codestrata.settings.selection import MergingSettings, RoutingSettings
 
 REFUSED = {"fp16": " T5's activations go beyond fp16's largest number, 65504: use bf16 or fp32."}
 """Why a value is refused that is one elsewhere."""
@@ -55,15 +60,24 @@ class Settings:
     """Training seeds; every method is trained once per seed."""
     tasks: tuple[TaskSettings, ...] = ()
     """The tasks, in the order they arrive."""
+    orders: Orders = "given"
+    """Orders in which the tasks arrive, every method and seed in each: ``given`` (one: as listed), ``all``
+    permutations (up to 4 tasks), ``latin`` (as many orders as tasks, each task once in each place), or a list
+    of orders, each a list of the tasks' names."""
     base: BaseSettings = field(default_factory=BaseSettings)
-    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1))
+    training: TrainingSettings = field(default_factory=lambda: TrainingSettings(epochs=1.0))
     lora: LoraSettings = field(default_factory=LoraSettings)
     layers: LayersSettings = field(default_factory=LayersSettings)
     ia3: IA3Settings = field(default_factory=IA3Settings)
     hybrid: HybridSettings = field(default_factory=HybridSettings)
     own_layers: OwnLayersSettings = field(default_factory=OwnLayersSettings)
+    prompt: PromptSettings = field(default_factory=PromptSettings)
+    shared_layers: SharedLayersSettings = field(default_factory=SharedLayersSettings)
     weights: WeightsSettings = field(default_factory=WeightsSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
+    fair: FairSettings = field(default_factory=FairSettings)
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
+    merging: MergingSettings = field(default_factory=MergingSettings)
     decoding: DecodingSettings = field(default_factory=DecodingSettings)
     execution: ExecutionSettings = field(default_factory=ExecutionSettings)
     measurement: MeasurementSettings = field(default_factory=MeasurementSettings)
@@ -83,11 +97,29 @@ class Settings:
         for seed in self.seeds:
             check_range("seeds", seed, low=0, high=LARGEST_SEED)
         check_folded(names)
+        check_reference(self.fair.reference, self.methods)
+        check_orders(self.orders, names)
+        self._check_validation()
         largest = max(self.measurement.pass_k)
         if largest > self.decoding.samples:
             raise SettingsError(
                 f"measurement.pass_k asks for pass@{largest} of {self.decoding.samples} completions per "
                 f"prompt: set decoding.samples to {largest} or more."
+            )
+
+    @property
+    def last_task(self) -> str:
+        """The name of the task that comes last, in the first order of the tasks."""
+        return list_orders(self.orders, [task.name for task in self.tasks])[0][-1]
+
+    def _check_validation(self) -> None:
+        """Refuse to validate trainings of tasks that hold no examples out for it."""
+        bare = [task.name for task in self.tasks if not task.validation_examples]
+        if self.training.validation_steps is not None and bare:
+            raise SettingsError(
+                f"training.validation_steps is {self.training.validation_steps}, but "
+                f"tasks.validation_examples is 0 for {', '.join(map(repr, bare))}: hold some examples out, "
+                "such as 100, or set training.validation_steps to null."
             )
 
 
@@ -125,9 +157,12 @@ def convert(value: Any, hint: Any, path: str) -> Any:
     """``value`` as its field's type: lists become tuples, whole numbers floats; nothing else is guessed."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        if value is None or value == OFF:
+        choices = [choice for choice in arguments if choice is not type(None)]
+        if len(choices) < len(arguments) and (value is None or value == OFF):
             return None
-        return convert(value, next(choice for choice in arguments if choice is not type(None)), path)
+        is_list = isinstance(value, list | tuple)
+        fitting = [choice for choice in choices if (typing.get_origin(choice) is tuple) == is_list]
+        return convert(value, (fitting or choices)[0], path)
     if origin is Literal:
         if value not in arguments:
             found = value if isinstance(value, str) else shorten(value)

@@ -37,6 +37,7 @@ class Proof:
     component: Finding
     base: Finding
     outputs: Finding
+    order: int = 0
 
     @property
     def holds(self) -> bool:
@@ -46,10 +47,15 @@ class Proof:
 
 @dataclass(frozen=True, kw_only=True)
 class Certificate:
-    """The proofs of a run; ``shared`` are the methods whose tasks share a component: nothing is claimed."""
+    """The proofs of a run; of two kinds of methods nothing is claimed.
+
+    ``shared`` are those whose tasks share a component; ``unlabelled`` those which pick or merge components
+    without the task's label, so that a new task can change what an older one is answered.
+    """
 
     proofs: tuple[Proof, ...] = ()
     shared: tuple[str, ...] = ()
+    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +102,7 @@ def list_pairs(case: Case) -> list[tuple[Owner, int]]:
     return [
         (owner, row)
         for method, owner in case.list_owners()
-        if method.has_component_per_task
+        if method.is_isolated
         for row in range(names.index(owner.task) + 2, len(names) + 1)
     ]
 
@@ -144,10 +150,12 @@ def issue_certificate(case: Case, evidence: Evidence) -> Certificate:
                 component=component,
                 base=base,
                 outputs=judge_outputs(case, evidence, owner, row, {component.state, base.state}),
+                order=case.order,
             )
         )
     shared = tuple(method.name for method in case.trained if not method.has_component_per_task)
-    return Certificate(proofs=tuple(proofs), shared=shared)
+    unlabelled = tuple(method.name for method in case.trained if method.selection != "oracle")
+    return Certificate(proofs=tuple(proofs), shared=shared, unlabelled=unlabelled)
 
 
 def judge_component(case: Case, evidence: Evidence, owner: Owner, row: int) -> Finding:
@@ -231,6 +239,7 @@ def check_isolation(certificate: Certificate) -> Check:
     found: dict[State, list[str]] = {"unchanged": [], "changed": [], "not shown": []}
     for proof in certificate.proofs:
         about = f"{proof.method}, seed {proof.seed}, {proof.task} after {proof.after}"
+        about += f", order {proof.order}" if proof.order else ""
         parts = (("component", proof.component), ("base", proof.base), ("outputs", proof.outputs))
         for name, entry in parts:
             found[entry.state].append(f"{about}: {name} {entry.state}: {entry.because}")
@@ -240,5 +249,11 @@ def check_isolation(certificate: Certificate) -> Check:
         count=3 * len(certificate.proofs),
         differences=tuple(found["changed"]),
         unchecked=tuple(found["not shown"]),
-        notes=tuple(f"{name} shares its component: no isolation claimed" for name in certificate.shared),
+        notes=(
+            *(f"{name} shares its component: no isolation claimed" for name in certificate.shared),
+            *(
+                f"{name} does without the task's label: no isolation claimed"
+                for name in certificate.unlabelled
+            ),
+        ),
     )

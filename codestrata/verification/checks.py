@@ -4,7 +4,7 @@ What this does not do: check anything.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any, Literal
 
@@ -54,6 +54,18 @@ class Check:
     def first(self) -> str | None:
         """The first difference, or else the first thing that could not be looked at."""
         return next(iter((*self.differences, *self.unchecked)), None)
+
+
+def join_checks(checks: Sequence[Check]) -> Check:
+    """The same check of several orders of the tasks as one; ``about`` is the first's."""
+    first = checks[0]
+    return replace(
+        first,
+        count=sum(check.count for check in checks),
+        differences=tuple(line for check in checks for line in check.differences),
+        unchecked=tuple(dict.fromkeys(line for check in checks for line in check.unchecked)),
+        notes=tuple(dict.fromkeys(line for check in checks for line in check.notes)),
+    )
 
 
 def describe_check(check: Check) -> dict[str, Any]:

@@ -4,7 +4,7 @@ What this does not do: believe any of it, or read scores (``experiment.rescoring
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -13,22 +13,34 @@ import msgspec
 from codestrata.errors import RunError
 from codestrata.experiment.canaries import name_canary_folder
 from codestrata.experiment.cells import PREDICTIONS_FILE, read_predictions
+from codestrata.experiment.orders import depends_on_order
 from codestrata.methods import Method
 from codestrata.records import Origin, Prediction, SplitName
 from codestrata.report.tables import check_version
+from codestrata.settings.orders import list_orders
 from codestrata.settings.tree import Settings
 from codestrata.store import RunDirectory
 
 
 class Owner(NamedTuple):
-    """A component of a run: the method's, with a seed, as it was after the training on a task."""
+    """A component of a run: the method's, with a seed, as it was after the training on a task.
+
+    ``part`` is the later task whose training left the part that all tasks share; ``None``: its own did.
+    """
 
     method: str
     seed: int
     task: str
+    part: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.method}, seed {self.seed}, component {self.task}"
+        part = "" if self.part is None else f", with the shared part of {self.part}"
+        return f"{self.method}, seed {self.seed}, component {self.task}{part}"
+
+    @property
+    def place(self) -> tuple[str, int, str]:
+        """What the folder of its own training is called after."""
+        return self.method, self.seed, self.task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +83,53 @@ class TransferClaim:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OracleClaim:
+    """The cells of R with the task's label, of a walk whose own R does without."""
+
+    cells: tuple[CellClaim, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutingClaim:
+    """A walk whose components are picked from prompts."""
+
+    tasks: tuple[str, ...]
+    oracle: OracleClaim
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergedClaim:
+    """The component that was merged for a row."""
+
+    row: int
+    folder: str
+    tasks: tuple[str, ...]
+    component_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergingClaim:
+    """A walk whose components are made into one."""
+
+    components: tuple[MergedClaim, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WalkClaim:
-    """One method with one seed."""
+    """One method with one seed in one order of the tasks."""
 
     seed: int
+    order: int
     trainings: tuple[TrainingClaim, ...]
     cells: tuple[CellClaim, ...]
     transfer: TransferClaim
+    routing: RoutingClaim | None = None
+    merging: MergingClaim | None = None
+
+    @property
+    def oracle_cells(self) -> tuple[CellClaim, ...]:
+        """The cells with the task's label where R does without; none where R has it."""
+        return () if self.routing is None else self.routing.oracle.cells
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,26 +211,48 @@ def read_claims(run: RunDirectory) -> Claims:
 
 @dataclass(frozen=True)
 class Case:
-    """A run, what it claims, and what its settings say was to be done.
+    """A run in one order of its tasks, what it claims, and what its settings say was to be done.
 
-    Names in paths are those of the settings, which are checked to be names.
+    Of an order after the first it has the methods that were walked in it. Names in paths are those of the
+    settings, which are checked to be names.
     """
 
     run: RunDirectory
     claims: Claims
     settings: Settings
     methods: tuple[Method, ...]
+    order: int = 0
+    linked: dict[Owner, str | None] = field(default_factory=dict, repr=False)
+    """Fingerprints of components with a later task's part, as they were worked out so far."""
     _files: dict[str, dict[tuple[str, str], tuple[Prediction, ...]]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def task_names(self) -> tuple[str, ...]:
         """The tasks in the order they came."""
-        return tuple(task.name for task in self.settings.tasks)
+        return self.orders[self.order]
+
+    @property
+    def orders(self) -> tuple[tuple[str, ...], ...]:
+        """All orders in which the tasks came."""
+        return list_orders(self.settings.orders, [task.name for task in self.settings.tasks])
+
+    def list_later_orders(self) -> list["Case"]:
+        """The run in each order of its tasks after the first, with the methods that depend on the order."""
+        methods = tuple(method for method in self.methods if depends_on_order(method))
+        return [
+            replace(self, order=order, methods=methods, linked={}) for order in range(1, len(self.orders))
+        ]
 
     @cached_property
     def walks(self) -> dict[tuple[str, int], WalkClaim]:
-        """(method, seed) -> what the results tell of it."""
-        return {(entry.name, walk.seed): walk for entry in self.claims.methods for walk in entry.seeds}
+        """(method, seed) -> what the results tell of it in this order of the tasks."""
+        names = [method.name for method in self.methods]
+        return {
+            (entry.name, walk.seed): walk
+            for entry in self.claims.methods
+            for walk in entry.seeds
+            if walk.order == self.order and (entry.name in names or not self.order)
+        }
 
     @cached_property
     def trainings(self) -> dict[Owner, TrainingClaim]:
@@ -206,6 +280,17 @@ class Case:
                 for task in self.task_names:
                     yield method, Owner(method.name, seed, task)
 
+    def find_merged(self, owner: Owner) -> MergedClaim | None:
+        """What the results tell of the component merged after a training; ``None`` where none was."""
+        walk = self.walks.get((owner.method, owner.seed))
+        components = () if walk is None or walk.merging is None else walk.merging.components
+        return next((entry for entry in components if entry.tasks[-1:] == (owner.task,)), None)
+
+    def find_fingerprint(self, owner: Owner) -> str | None:
+        """The fingerprint of what answers for a component's owner: its own, or what was merged then."""
+        found = self.find_merged(owner) or self.trainings.get(owner)
+        return None if found is None else found.component_fingerprint
+
     def list_cells(self, method: str, seed: int, row: int, task: str) -> list[CellClaim]:
         """The cells at a place of R: of every split."""
         walk = self.walks.get((method, seed))
@@ -230,19 +315,24 @@ class Case:
 
     def read_canaries(self, owner: Owner, split: str) -> tuple[Prediction, ...]:
         """What the canaries of a component's task answered the second time. Raises as ``read_answers``."""
-        return self.read_answers(name_canary_folder(*owner), owner.task, split)
+        return self.read_answers(name_canary_folder(*owner.place, self.order), owner.task, split)
 
 
 def find_owner(
     method: Method, seed: int, cell: CellClaim, tasks: Sequence[str], *, is_transfer: bool = False
 ) -> Owner | None:
-    """Whose component answers in a cell, by the method's schedule; ``None`` for the bare base.
+    """Whose component answers in a cell, by the method's schedule; ``None`` for the bare base or for several.
 
-    ``tasks`` are all, in the order they came: one whose turn has not come has no component of its own.
+    Of a method that merges them, the owner stands for what was merged after its training. ``tasks`` are all,
+    in the order they came: one whose turn has not come has no component of its own.
     """
-    if cell.row == 0 or method.component is None or cell.origin == "structural":
+    if cell.row == 0 or method.component is None or cell.origin in ("structural", "routed"):
         return None
     is_future = cell.row <= tasks.index(cell.task) if cell.task in tasks else False
-    by_task = method.has_component_per_task and not is_transfer and not is_future
+    if method.schedule == "shared" and not is_future:
+        part = None if cell.trained_through == cell.task else cell.trained_through
+        return Owner(method.name, seed, cell.task, part)
+    has_own = method.has_component_per_task and method.selection != "merged"
+    by_task = has_own and not is_transfer and not is_future
     name = cell.task if by_task else cell.trained_through
     return None if name is None else Owner(method.name, seed, name)

@@ -67,7 +67,8 @@ def check_base(case: Case, progress: Progress) -> tuple[Check, Base | None]:
     Where the run's device is not here, the base is loaded on the CPU: its bytes are the same there.
     """
     claimed = case.claims.base
-    trainings = case.trainings
+    cases = [case, *case.list_later_orders()]
+    trainings = [pair for ordered in cases for pair in ordered.trainings.items()]
     progress.start(f"base {case.settings.base.name}", 1)
     differences: list[str] = []
     unchecked: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ def check_base(case: Case, progress: Progress) -> tuple[Check, Base | None]:
                 f"base {base.name}: its fingerprint was {claimed.fingerprint} and is {base.fingerprint} now"
             )
     progress.advance(1)
-    for owner, training in trainings.items():
+    for owner, training in trainings:
         stages = (("before", training.base_fingerprint_before), ("after", training.base_fingerprint_after))
         differences += [
             f"{owner}: {stage} the training the base had the fingerprint {found}, as loaded "

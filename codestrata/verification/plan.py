@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from typing import Any
 
 from codestrata.errors import DataError, RunError
+from codestrata.experiment.routing import ORACLE_FOLDER
 from codestrata.files import read_json
 from codestrata.methods import Method
-from codestrata.records import Origin
+from codestrata.records import BORN_LATE, Origin
+from codestrata.settings.orders import list_orders
 from codestrata.settings.tree import build_settings, fingerprint
+from codestrata.store import name_walk
 from codestrata.verification.checks import Check
 from codestrata.verification.claims import Case, CellClaim, WalkClaim
+from codestrata.verification.routed import list_routed_faults
 
 ENVIRONMENT_FILE = "environment.json"
 BASE_FOLDER = "base"
@@ -34,20 +38,14 @@ def check_plan(case: Case, faults: tuple[str, ...]) -> Check:
     else:
         if environment != claims.environment:
             differences.append(f"{ENVIRONMENT_FILE} is not the environment in the results")
-    names = tuple(task.name for task in claims.tasks)
-    if names != case.task_names:
-        differences.append(f"the results have the tasks {names}, the settings {case.task_names}")
+    names, wanted_names = (
+        tuple(task.name for task in found) for found in (claims.tasks, case.settings.tasks)
+    )
+    if names != wanted_names:
+        differences.append(f"the results have the tasks {names}, the settings {wanted_names}")
     differences += list_missing_walks(case)
-    methods = {method.name: method for method in case.methods}
-    places = [
-        f"{name}, seed {seed}: {fault}"
-        for (name, seed), walk in case.walks.items()
-        if name in methods
-        for fault in (
-            *list_missing_parts(case, methods[name], walk),
-            *list_misplaced_cells(case, methods[name], walk),
-        )
-    ]
+    cases = [case, *case.list_later_orders()]
+    places = [fault for ordered in cases for fault in list_walk_faults(ordered)]
     places += [
         f"base: {cell.place} is {cell.origin}, in {cell.folder}"
         for cell in claims.base.cells
@@ -56,9 +54,28 @@ def check_plan(case: Case, faults: tuple[str, ...]) -> Check:
     return Check(
         subject="plan",
         about="methods, seeds, tasks and cells of the results against settings.toml",
-        count=4 + len(case.methods) + sum(1 + len(walk.cells) for walk in case.walks.values()),
-        differences=(*differences, *places),
+        count=4
+        + len(case.methods)
+        + sum(1 + len(walk.cells) for ordered in cases for walk in ordered.walks.values()),
+        differences=(
+            *differences,
+            *places,
+            *(fault for ordered in cases for fault in list_routed_faults(ordered)),
+        ),
     )
+
+
+def list_walk_faults(case: Case) -> Iterator[str]:
+    """What the walks of one order of the tasks lack, have beyond what is asked for, or have elsewhere."""
+    methods = {method.name: method for method in case.methods}
+    about = f", order {case.order}" if case.order else ""
+    for (name, seed), walk in case.walks.items():
+        if name in methods:
+            for fault in (
+                *list_missing_parts(case, methods[name], walk),
+                *list_misplaced_cells(case, methods[name], walk),
+            ):
+                yield f"{name}, seed {seed}{about}: {fault}"
 
 
 def list_missing_walks(case: Case) -> Iterator[str]:
@@ -76,8 +93,14 @@ def list_missing_walks(case: Case) -> Iterator[str]:
                 f"{method.schedule} with {method.component}"
             )
         seeds = tuple(walk.seed for walk in entry.seeds)
-        if seeds != case.settings.seeds:
-            yield f"the results have the seeds {seeds} of {method.name}, the settings {case.settings.seeds}"
+        orders = list_orders(case.settings.orders, [task.name for task in case.settings.tasks])
+        wanted = case.settings.seeds * len(orders)
+        if seeds != wanted:
+            yield f"the results have the seeds {seeds} of {method.name}, the settings {wanted}"
+        elif [walk.order for walk in entry.seeds] != [
+            n for n in range(len(orders)) for _ in case.settings.seeds
+        ]:
+            yield f"the results have walks of {method.name} in other orders of the tasks than the settings"
 
 
 def list_missing_parts(case: Case, method: Method, walk: WalkClaim) -> Iterator[str]:
@@ -103,7 +126,7 @@ def list_missing_parts(case: Case, method: Method, walk: WalkClaim) -> Iterator[
 
 def list_misplaced_cells(case: Case, method: Method, walk: WalkClaim) -> Iterator[str]:
     """The cells of a walk that cannot have come about as they say, or whose answers lie elsewhere."""
-    own = f"methods/{method.name}/seed-{walk.seed}"
+    own = f"methods/{name_walk(method.name, walk.seed, case.order)}"
     decoded = list_decoded_answers(case)
     for cell in walk.cells:
         if cell.task not in case.task_names or not 0 <= cell.row <= len(case.task_names):
@@ -118,6 +141,14 @@ def list_misplaced_cells(case: Case, method: Method, walk: WalkClaim) -> Iterato
             folder = BASE_FOLDER if is_base else f"{own}/{cell.trained_through}"
             if cell.folder != folder:
                 yield f"{cell.place}: its answers are said to lie in {cell.folder}, not in {folder}"
+    for cell in walk.oracle_cells:
+        if cell.origin == "decoded" and cell.row:
+            folder = f"{own}/{cell.trained_through}/{ORACLE_FOLDER}"
+            if cell.folder != folder:
+                yield f"with the label, {cell.place}: said to lie in {cell.folder}, not in {folder}"
+        elif cell.origin == "taken-over":
+            if (cell.folder, cell.task, cell.split, cell.component_fingerprint) not in decoded:
+                yield f"with the label, {cell.place}: nothing in {cell.folder} has the same bytes"
     for cell in walk.transfer.cells:
         folder = f"{own}/{cell.trained_through}/transfer"
         if (cell.origin, cell.folder) != ("decoded", folder):
@@ -128,8 +159,9 @@ def list_decoded_answers(case: Case) -> set[tuple[str, str, str, str | None]]:
     """(folder, task, split, component's fingerprint) of every cell that was decoded for the first time."""
     return {
         (cell.folder, cell.task, cell.split, cell.component_fingerprint)
-        for walk in case.walks.values()
-        for cell in walk.cells
+        for entry in case.claims.methods
+        for walk in entry.seeds
+        for cell in (*walk.cells, *walk.oracle_cells)
         if cell.origin == "decoded"
     }
 
@@ -139,9 +171,13 @@ def list_origins(case: Case, method: Method, cell: CellClaim) -> tuple[Origin, .
     own = 1 + case.task_names.index(cell.task)
     if cell.row == 0:
         return ("decoded",)
+    if method.selection == "routed":
+        return ("routed",)
+    if method.selection == "merged":
+        return ("decoded", "taken-over")
     if method.component is None:
         return ("structural",)
-    if method.schedule == "isolated" and own > cell.row:
+    if method.schedule in BORN_LATE and own > cell.row:
         return ("structural",)
     if not method.has_component_per_task or own >= cell.row:
         return ("decoded", "taken-over")

@@ -6,14 +6,15 @@ What this does not do: decode in a way of its own (``experiment.cells`` does), s
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import Literal
 
+from codestrata.answering import read_own_settings
 from codestrata.contracts import Component
 from codestrata.controls import CONTROLS, predict_control
-from codestrata.errors import ComponentError, DataError, RunError
+from codestrata.errors import ComponentError, DataError, RunError, SettingsError
 from codestrata.experiment.canaries import choose_canaries, keep_canaries, name_canary_folder
 from codestrata.experiment.cells import answer_examples, equal_answers
 from codestrata.experiment.probes import shift_seed
@@ -24,10 +25,13 @@ from codestrata.results.rechecks import choose_recheck
 from codestrata.settings.sections import DecodingSettings
 from codestrata.verification.checks import Check, find_different_answer
 from codestrata.verification.claims import Case, CellClaim, Owner, find_owner
+from codestrata.verification.routed import compare_routed_walk, cut_samples
+from codestrata.verification.trained import find_answering_folder
 
-Manner = Literal["plain", "row", "canaries", "shifted"]
+Manner = Literal["plain", "row", "canaries", "shifted", "routed"]
 """How a run decoded something: ``plain`` as the base and in X; in a ``row`` of R the canaries by themselves,
-and the base was asked; the ``canaries`` alone; with draws from a ``shifted`` seed for the noise floor."""
+and the base was asked; the ``canaries`` alone; with draws from a ``shifted`` seed for the noise floor; the
+examples that were ``routed`` to a component of another task, by themselves."""
 NAMES = ("stored", "decoded now")
 
 
@@ -35,7 +39,8 @@ NAMES = ("stored", "decoded now")
 class Question:
     """Stored answers that a model state must give again; ``owner`` is ``None`` for the bare base.
 
-    ``about`` says which they are; ``folder`` is where they lie, inside the run.
+    ``about`` says which they are; ``folder`` is where they lie, inside the run. ``positions`` are the
+    examples of the split that were asked, by themselves; ``None``: all.
     """
 
     owner: Owner | None
@@ -44,11 +49,12 @@ class Question:
     split: SplitName
     folder: str
     about: str
+    positions: tuple[int, ...] | None = None
 
 
 def list_questions(case: Case) -> list[Question]:
     """All stored answers of models, those of one component together, the base's first."""
-    asked = [*list_base_questions(case)]
+    asked = [] if case.order else [*list_base_questions(case)]
     for method in case.trained:
         for seed in case.settings.seeds:
             asked += list_walk_questions(case, method.name, seed)
@@ -71,8 +77,12 @@ def list_walk_questions(case: Case, name: str, seed: int) -> Iterator[Question]:
     walk = case.walks.get((name, seed))
     if walk is None:
         return
-    about = f"{name}, seed {seed}"
-    for cell in walk.cells:
+    about = f"{name}, seed {seed}" + (f", order {case.order}" if case.order else "")
+    if method.selection == "routed":
+        for answers in compare_routed_walk(case, name, walk).foreign:
+            asked = build_question(answers.owner, "routed", answers.cell, about)
+            yield replace(asked, positions=answers.positions)
+    for cell in (*walk.cells, *walk.oracle_cells):
         owner = find_owner(method, seed, cell, case.task_names)
         if owner is None:
             continue
@@ -84,14 +94,14 @@ def list_walk_questions(case: Case, name: str, seed: int) -> Iterator[Question]:
                 manner="canaries",
                 task=cell.task,
                 split=cell.split,
-                folder=name_canary_folder(*owner),
+                folder=name_canary_folder(*owner.place, case.order),
                 about=f"{about}, {cell.place}, canaries",
             )
     for cell in walk.transfer.cells:
         owner = find_owner(method, seed, cell, case.task_names, is_transfer=True)
         if owner is not None:
             yield build_question(owner, "plain", cell, f"{about}, component {owner.task}")
-    for entry in case.claims.noise_floor.entries:
+    for entry in () if case.order else case.claims.noise_floor.entries:
         is_own = (entry.method, entry.seed) == (name, seed) and entry.second.folder.startswith("noise/")
         owner = find_owner(method, seed, entry.second, case.task_names) if is_own else None
         if owner is not None:
@@ -123,8 +133,19 @@ class Respondent:
         self._tasks = {task.name: task for task in lab.tasks}
         self._known: dict[tuple[Manner, str, SplitName], tuple[Prediction, ...]] = {}
 
-    def answer(self, manner: Manner, task: str, split: SplitName) -> tuple[Prediction, ...]:
+    def answer(
+        self, manner: Manner, task: str, split: SplitName, positions: Sequence[int] | None = None
+    ) -> tuple[Prediction, ...]:
         """The predictions that the run must hold for this; as ``experiment`` keeps them, ranks included."""
+        if positions is not None:
+            examples = list_splits(self._tasks[task])[split]
+            lab = self._lab
+            return self._decode(
+                self._tasks[task],
+                [examples[place] for place in positions],
+                lab.settings.decoding,
+                compared=self._component if lab.settings.measurement.agreement else None,
+            )
         key = (manner, task, split)
         if key not in self._known:
             self._known[key] = self._work_out(manner, self._tasks[task], split)
@@ -175,7 +196,11 @@ def find_first_manner(is_bare: bool) -> Manner:
 
 def count_decodings(lab: Lab, questions: Sequence[Question]) -> int:
     """How many predictions are decoded for these questions, each split once for a model state and manner."""
-    asked = {(question.owner, question.manner, question.task, question.split) for question in questions}
+    asked = {
+        (question.owner, question.manner, question.task, question.split)
+        for question in questions
+        if question.positions is None
+    }
     asked |= {
         (owner, find_first_manner(owner is None), task, split)
         for owner, manner, task, split in asked
@@ -187,6 +212,7 @@ def count_decodings(lab: Lab, questions: Sequence[Question]) -> int:
         min(sizes[task, split], wanted) if manner == "canaries" else sizes[task, split]
         for _, manner, task, split in asked
     ]
+    counts += [len(question.positions) for question in questions if question.positions is not None]
     return sum(counts) * lab.settings.decoding.samples
 
 
@@ -225,7 +251,7 @@ def check_predictions(case: Case, lab: Lab, notes: Sequence[str]) -> tuple[Check
         differences += group.differences
         if owner is not None and group.is_own_asked:
             of_owners[owner] = group.own
-    compared, faults = compare_controls(case, lab)
+    compared, faults = (0, list[str]()) if case.order else compare_controls(case, lab)
     check = Check(
         subject="predictions",
         about="every stored prediction against what base, components and controls answer now",
@@ -244,10 +270,14 @@ def compare_group(
     if owner is None:
         return compare_questions(case, Respondent(lab, None, has_canaries=False, done=done), questions)
     method = next(entry for entry in case.trained if entry.name == owner.method)
-    component = build_component(method, lab.base, lab.settings)
     try:
-        component.load(owner.task, case.run.inside(case.run.task_folder(*owner)))
-    except (ComponentError, RunError) as error:
+        folder = case.run.inside(find_answering_folder(case, method, owner))
+        component = build_component(method, lab.base, read_own_settings(folder, method, lab.settings))
+        component.load(owner.task, folder)
+        if owner.part is not None:
+            later = case.run.task_folder(owner.method, owner.seed, owner.part, case.order)
+            component.load(owner.part, case.run.inside(later))
+    except (ComponentError, RunError, SettingsError) as error:
         fault = f"{owner}: it cannot answer: {error}"
         return Group(0, (fault,), done, fault, is_own_asked=True)
     component.activate(owner.task)
@@ -256,15 +286,18 @@ def compare_group(
         respondent = Respondent(lab, component, has_canaries=has_canaries, done=done)
         return compare_questions(case, respondent, questions)
     finally:
-        component.detach(owner.task)
+        for name in component.names:
+            component.detach(name)
 
 
 def compare_questions(case: Case, respondent: Respondent, questions: Sequence[Question]) -> Group:
     """The stored predictions that questions are about, compared with what a model answers now."""
     count, faults, own = 0, list[str](), list[str | None]()
     for question in questions:
-        found = respondent.answer(question.manner, question.task, question.split)
-        compared, fault = compare_stored(case, question.folder, question.task, question.split, found)
+        found = respondent.answer(question.manner, question.task, question.split, question.positions)
+        compared, fault = compare_stored(
+            case, question.folder, question.task, question.split, found, question.positions
+        )
         count += compared
         said = None if fault is None else f"{question.about}: {fault}"
         if said is not None:
@@ -276,13 +309,24 @@ def compare_questions(case: Case, respondent: Respondent, questions: Sequence[Qu
 
 
 def compare_stored(
-    case: Case, folder: str, task: str, split: str, found: Sequence[Prediction]
+    case: Case,
+    folder: str,
+    task: str,
+    split: str,
+    found: Sequence[Prediction],
+    positions: Sequence[int] | None = None,
 ) -> tuple[int, str | None]:
-    """How many stored predictions of a split were compared with what was found now; the first difference."""
+    """How many stored predictions of a split were compared with what was found now; the first difference.
+
+    Of the examples at ``positions`` alone, if they are given.
+    """
     try:
         stored = case.read_answers(folder, task, split)
     except (DataError, RunError) as error:
         return 0, str(error)
+    if positions is not None:
+        samples = cut_samples(stored, case.settings.decoding.samples)
+        stored = tuple(prediction for place in positions for prediction in samples[place])
     return len(stored), find_different_answer(stored, found, NAMES)
 
 

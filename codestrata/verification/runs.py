@@ -28,7 +28,7 @@ from codestrata.verification.certificate import (
     compare_older_answers,
     issue_certificate,
 )
-from codestrata.verification.checks import Check, describe_check
+from codestrata.verification.checks import Check, describe_check, join_checks
 from codestrata.verification.claims import Case, Owner, read_claims
 from codestrata.verification.inputs import (
     build_case,
@@ -107,20 +107,29 @@ def verify_case(
     plan = check_plan(case, faults)
     base_check, base = check_base(case, progress)
     data_check, tasks = check_data(case, progress)
-    components_check, components = check_components(case, progress)
+    cases = [case, *case.list_later_orders()]
+    looked_at = [check_components(ordered, progress) for ordered in cases]
     metrics = check_metrics(case.run, progress, allow_unconfined=allow_unconfined)
-    checks = [plan, base_check, data_check, components_check, metrics]
-    decoded: Mapping[Owner, str | None] = {}
+    checks = [plan, base_check, data_check, join_checks([check for check, _ in looked_at]), metrics]
+    decoded: list[Mapping[Owner, str | None]] = [{} for _ in cases]
     if decode:
-        predictions, decoded = decode_again(case, base, tasks, host, progress)
-        checks.append(predictions)
-    evidence = Evidence(
-        base=None if base is None else base.fingerprint,
-        components=components,
-        agreements=compare_older_answers(case),
-        decoded=decoded,
-    )
-    certificate = issue_certificate(case, evidence)
+        answered = [decode_again(ordered, base, tasks, host, progress) for ordered in cases]
+        checks.append(join_checks([check for check, _ in answered]))
+        decoded = [found for _, found in answered]
+    certificates = [
+        issue_certificate(
+            ordered,
+            Evidence(
+                base=None if base is None else base.fingerprint,
+                components=components,
+                agreements=compare_older_answers(ordered),
+                decoded=of_order,
+            ),
+        )
+        for ordered, (_, components), of_order in zip(cases, looked_at, decoded, strict=True)
+    ]
+    proofs = tuple(proof for certificate in certificates for proof in certificate.proofs)
+    certificate = replace(certificates[0], proofs=proofs)
     return [*checks, check_isolation(certificate)], certificate
 
 
@@ -198,6 +207,7 @@ def decode_again(
         base=base,
         tasks=tuple(tasks[name] for name in case.task_names if name in tasks),
         encoded={},
+        validation={},
         cut_prompts={},
         host=host,
         store=StateStore(folder=None, settings=settings.cache, base_fingerprint=base.fingerprint),

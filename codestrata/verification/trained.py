@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from codestrata.components.adapters import AdapterComponent
 from codestrata.components.folders import check_hash, open_file, read_object
 from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.residents import COMPONENT_FILE, check_component_file
+from codestrata.components.shared_layers import BLOCKS
 from codestrata.components.tensors import check_present, read_header, read_values
 from codestrata.components.weights import WeightsComponent
 from codestrata.errors import ComponentError, RunError
+from codestrata.experiment.merged import MERGED_FOLDER
 from codestrata.methods import Method
 from codestrata.models.fingerprints import fingerprint_tensors
 from codestrata.progress import Progress
@@ -27,6 +31,8 @@ READ_FILES: Mapping[str, tuple[str, ...]] = {
     "layers": AdapterComponent.read_files,
     "hybrid": AdapterComponent.read_files,
     "ia3": AdapterComponent.read_files,
+    "prompt": AdapterComponent.read_files,
+    "shared-layers": AdapterComponent.read_files,
     "own-layers": OwnLayersComponent.read_files,
     "weights": WeightsComponent.read_files,
 }
@@ -61,6 +67,11 @@ def fingerprint_file(folder: Path, name: str, sha256: str) -> str:
 
     Raises: ComponentError: missing, damaged or changed.
     """
+    return fingerprint_tensors(read_file(folder, name, sha256))
+
+
+def read_file(folder: Path, name: str, sha256: str) -> dict[str, torch.Tensor]:
+    """The tensors in a safetensors file, which must have that hash. Raises as ``fingerprint_file``."""
     check_present(folder, name)
     digest = hashlib.sha256()
     path = folder / name
@@ -68,7 +79,27 @@ def fingerprint_file(folder: Path, name: str, sha256: str) -> str:
         stretches = read_header(file, path, digest)
         tensors = {stretch.outline.name: read_values(file, stretch, path, digest) for stretch in stretches}
     check_hash(path, digest.hexdigest(), sha256)
-    return fingerprint_tensors(tensors)
+    return tensors
+
+
+def fingerprint_linked(case: Case, owner: Owner) -> str | None:
+    """The fingerprint of a component with the shared part that a later training left, out of both files.
+
+    ``None``: one of them cannot be read, which the check of its own folder says.
+    """
+    files, found = READ_FILES["shared-layers"], []
+    for task in (owner.task, owner.part or ""):
+        folder = case.run.task_folder(owner.method, owner.seed, task, case.order)
+        base = case.claims.base.fingerprint
+        try:
+            hashes = check_component_file(
+                case.run.inside(folder), kind="shared-layers", fingerprint=base, read_files=files
+            )
+            found.append(read_file(folder, files[-1], hashes[files[-1]]))
+        except (ComponentError, RunError):
+            return None
+    own, later = found
+    return fingerprint_tensors(own | {name: tensor for name, tensor in later.items() if BLOCKS in name})
 
 
 def check_components(case: Case, progress: Progress) -> tuple[Check, dict[Owner, str]]:
@@ -84,6 +115,9 @@ def check_components(case: Case, progress: Progress) -> tuple[Check, dict[Owner,
         folders += 1
         if stored is not None:
             found[owner] = stored.fingerprint
+        if method.selection == "merged":
+            folders += 1
+            differences += check_merged(case, method, owner)
         founding = find_founding_folder(case, method, owner)
         if founding is not None:
             folders += 1
@@ -106,7 +140,7 @@ def check_components(case: Case, progress: Progress) -> tuple[Check, dict[Owner,
 
 def check_component(case: Case, method: Method, owner: Owner) -> tuple[Stored | None, list[str]]:
     """What lies in a component's folder, and how it differs from what the results say."""
-    folder = case.run.task_folder(*owner)
+    folder = case.run.task_folder(*owner.place, case.order)
     stored, faults = inspect_folder(case, method, owner, folder)
     training = case.trainings.get(owner)
     if training is None:
@@ -141,9 +175,33 @@ def inspect_folder(case: Case, method: Method, owner: Owner, folder: Path) -> tu
     return stored, [f"{owner}: {inside}: {line}" for line in list_differing_keys(stored.about, wanted)]
 
 
+def check_merged(case: Case, method: Method, owner: Owner) -> list[str]:
+    """How the component that was merged after a training differs from what the results say of it."""
+    folder = find_answering_folder(case, method, owner)
+    stored, faults = inspect_folder(case, method, owner, folder)
+    claim = case.find_merged(owner)
+    inside = folder.relative_to(case.run.path).as_posix()
+    if claim is None:
+        return [*faults, f"{owner}: the results tell of no component merged then"]
+    if claim.folder != inside:
+        faults.append(f"{owner}: the merged component is said to lie in {claim.folder}, not in {inside}")
+    if stored is not None and stored.fingerprint != claim.component_fingerprint:
+        faults.append(
+            f"{owner}: the tensors in {inside} have the fingerprint {stored.fingerprint}, but "
+            f"{claim.component_fingerprint} was merged"
+        )
+    return faults
+
+
+def find_answering_folder(case: Case, method: Method, owner: Owner) -> Path:
+    """Where the component lies that answers for an owner: its own, or what was merged then."""
+    folder = case.run.task_folder(*owner.place, case.order)
+    return folder / MERGED_FOLDER if method.selection == "merged" else folder
+
+
 def find_founding_folder(case: Case, method: Method, owner: Owner) -> Path | None:
     """Where the copy of a component lies that has the founding experiment's name, if it has one."""
-    if method.schedule != "isolated" or owner.seed != case.settings.seeds[0]:
+    if method.schedule != "isolated" or not method.is_isolated or owner.seed != case.settings.seeds[0]:
         return None
     return case.run.founding_folder(method.component or "", owner.task)
 
@@ -174,13 +232,13 @@ def list_claimed_fingerprints(case: Case) -> Iterator[tuple[str, str | None, str
             walk = case.walks.get((method.name, seed))
             if walk is None:
                 continue
-            about = f"{method.name}, seed {seed}"
-            for cell in walk.cells:
+            about = f"{method.name}, seed {seed}" + (f", order {case.order}" if case.order else "")
+            for cell in (*walk.cells, *walk.oracle_cells):
                 yield compare_cell(case, about, cell, find_owner(method, seed, cell, case.task_names))
             for cell in walk.transfer.cells:
                 owner = find_owner(method, seed, cell, case.task_names, is_transfer=True)
                 yield compare_cell(case, f"{about}, transfer", cell, owner)
-        for entry in case.claims.noise_floor.entries:
+        for entry in () if case.order else case.claims.noise_floor.entries:
             if entry.method == method.name and entry.seed is not None:
                 for cell in (entry.first, entry.second):
                     owner = find_owner(method, entry.seed, cell, case.task_names)
@@ -193,6 +251,9 @@ def compare_cell(
     case: Case, about: str, cell: CellClaim, owner: Owner | None
 ) -> tuple[str, str | None, str | None]:
     """Where a cell stands, the fingerprint in it, and that of the training of its owner."""
-    training = None if owner is None else case.trainings.get(owner)
-    wanted = None if training is None else training.component_fingerprint
+    if owner is not None and owner.part is not None:
+        if owner not in case.linked:
+            case.linked[owner] = fingerprint_linked(case, owner)
+        return f"{about}, {cell.place}", cell.component_fingerprint, case.linked[owner]
+    wanted = None if owner is None else case.find_fingerprint(owner)
     return f"{about}, {cell.place}", cell.component_fingerprint, wanted

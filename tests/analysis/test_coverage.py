@@ -257,13 +257,19 @@ def test_ours_covers_where_satterthwaites_degrees_of_freedom_do_not(ratio):
 
 
 @pytest.mark.parametrize(
-    ("seeds", "n", "kind"), [(1, 60, "scores"), (2, 60, "seeds differ"), (3, 60, "rates")]
+    ("seeds", "n", "kind"),
+    [
+        (1, 60, "scores"),
+        pytest.param(2, 60, "seeds differ", marks=pytest.mark.slow),
+        pytest.param(3, 60, "rates", marks=pytest.mark.slow),
+    ],
 )
 def test_alike_methods_are_seldom_told_apart_quickly(seeds, n, kind):
     false = count_false_families(seeds, n, kind, 80)
     assert wilson_interval(false, 80).low <= 0.05
 
 
+@pytest.mark.slow
 def test_few_changed_answers_do_not_fool_a_verdict():
     by_bca, by_ours = count_false_pairs(300, 200)
     assert wilson_interval(by_ours, 200).low <= 0.05

@@ -181,6 +181,13 @@ def test_a_dry_run_prints_settings_parameters_and_an_estimate_and_leaves_nothing
     assert "minutes" in out
 
 
+def test_a_dry_run_says_what_was_solved(call, quick_file):
+    match = ["--set", "fair.match=parameters", "--set", "fair.target=3500"]
+    code, out, _ = call("run", quick_file, "--dry", *match)
+    assert code == 0
+    assert "fair, lora: lora.rank 3; lora.alpha 12; 3,456 trained parameters, -1.3 % from the target" in out
+
+
 def test_a_dry_run_as_json(call, quick_file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = list_tree(tmp_path)

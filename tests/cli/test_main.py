@@ -17,8 +17,8 @@ from codestrata.interrupts import Interrupted
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    *("run", "resume", "list", "show", "methods", "score", "verify", "matrix", "sandbox", "generate"),
-    *("export", "pretrain"),
+    *("run", "resume", "extend", "list", "show", "methods", "score", "verify", "matrix", "doctor", "sandbox"),
+    *("generate", "export", "pretrain"),
 )
 
 

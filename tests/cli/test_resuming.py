@@ -268,6 +268,7 @@ def stop_when(condition, number, *arguments):
     return process.returncode, out, err
 
 
+@pytest.mark.slow
 def test_a_real_training_is_stopped_and_resumed(call, quick_tree, tmp_path):
     tree = quick_tree(methods=["lora"], training={"steps": 40}, checkpoints={"seconds": 0.0})
     tree["tasks"] = tree["tasks"][:1]

@@ -117,3 +117,33 @@ def test_a_choice_without_a_run_is_misuse(call, pinned):
     code, out, err = call("matrix", pinned, "--metric", "bleu")
     assert (code, out) == (2, "")
     assert "holds one matrix" in err
+
+
+def test_no_library_sees_forgetting_where_nothing_can_be_forgotten(call, tmp_path):
+    """Rows of a joint method are other models: what compares them is no number, under any name."""
+    reason = "every row of R is another model"
+    summary = {
+        "average_accuracy": {"value": 0.6, "reason": None},
+        "forgetting": {"value": None, "reason": reason},
+        "backward_transfer": {"value": None, "reason": reason},
+    }
+    seed = {
+        "seed": 0,
+        "R": {"test": {"pass@1": [[0.0, 0.0], [0.8, 0.1], [0.5, 0.7]]}},
+        "continual": {"pass@1": summary},
+    }
+    results = {
+        "headline_metric": "pass@1",
+        "tasks": [{"name": "python"}, {"name": "lua"}],
+        "methods": [{"name": "joint", "seeds": [seed]}],
+    }
+    path = tmp_path / "experimental_results.json"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    code, out, _ = call("matrix", path, "--json")
+    assert code == 0
+    libraries = json.loads(out)["libraries"]
+    for entry in libraries.values():
+        for value in entry["values"].values():
+            if value["quantity"] in ("forgetting", "backward transfer"):
+                assert (value["value"], value["reason"]) == (None, reason)
+    assert libraries["codestrata"]["values"]["average_accuracy"]["value"] == pytest.approx(0.6)

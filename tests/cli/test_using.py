@@ -107,3 +107,35 @@ def test_pretraining_says_what_it_made(call, tmp_path, monkeypatch):
     code, out, _ = call("pretrain", "pocket", "--out", tmp_path / "new")
     assert (code, out) == (0, f"Base abc in {tmp_path / 'new'}\n")
     assert asked == [(tmp_path / "new", pretraining.PretrainingSettings())]
+
+
+def test_a_prompt_is_routed_and_the_component_named(call, routed_run, tmp_path):
+    rows = read_predictions(routed_run, "routed", "late")
+    path = routed_run.task_folder("routed", 0, "late") / "routing.jsonl"
+    chosen = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    (choice,) = (row for row in chosen if (row["task"], row["identifier"]) == ("late", rows[0]["identifier"]))
+    arguments = ("generate", "--runs", routed_run.path.parent, "--run", routed_run.name, "--device", "cpu")
+    code, out, err = call(*arguments, "--route", rows[0]["prompt"])
+    assert (code, out) == (0, rows[0]["completion"] + "\n")
+    assert err.splitlines()[0] == f"routed, seed 0, of run {routed_run.name}"
+    assert err.splitlines()[1] == f"component {choice['chosen']}, confidence {choice['confidence']:.2f}"
+    file = tmp_path / "in.jsonl"
+    file.write_text("".join(json.dumps({"prompt": row["prompt"]}) + "\n" for row in rows), encoding="utf-8")
+    code, out, _ = call(*arguments, "--route", "--file", file)
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [row["completion"] for row in found] == [row["completion"] for row in rows]
+    assert found[0]["task"] == choice["chosen"]
+    assert found[0]["confidence"] == pytest.approx(choice["confidence"], abs=1e-3)
+
+
+def test_either_a_task_or_a_router_picks(generate):
+    for arguments in (("add 1",), ("--task", "python", "--route", "add 1")):
+        code, out, err = generate(*arguments)
+        assert (code, out) == (2, "")
+        assert "Give either --task NAME, or --route to have the component picked." in err
+
+
+def test_a_run_without_a_router_is_refused(generate):
+    code, _, err = generate("--route", "add 1")
+    assert code == 2
+    assert "holds no router" in err

@@ -26,6 +26,10 @@ from codestrata.settings.components import (
 PROMPTS = torch.tensor([[5, 9, 33, 21, 8, 1], [17, 40, 12, 1, 0, 0]])
 MASK = (PROMPTS != 0).long()
 TARGETS = torch.tensor([[7, 30, 22, 1], [50, 3, 1, -100]])
+LEFT_PADDED = {
+    "input_ids": torch.tensor([[5, 9, 33, 21, 8, 2], [0, 0, 17, 40, 12, 4]]),
+    "attention_mask": torch.tensor([[1, 1, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1]]),
+}
 
 Build = Callable[[Any], Residents[Any]]
 
@@ -70,20 +74,33 @@ ADAPTERS = {name: build for name, build in KINDS.items() if name not in COPIES}
 def logits(model: Any) -> torch.Tensor:
     """What the model says to fixed prompts, without dropout or gradients."""
     with torch.inference_mode():
+        if not model.config.is_encoder_decoder:
+            return model(**LEFT_PADDED, use_cache=False).logits
         return model(input_ids=PROMPTS, attention_mask=MASK, decoder_input_ids=PROMPTS.flip(0)).logits
 
 
 def generate(model: Any, **options: Any) -> list[list[int]]:
     """Tokens for fixed prompts; no token may come twice, so that the order of many logits decides."""
     torch.manual_seed(0)
+    padded = {"input_ids": PROMPTS, "attention_mask": MASK}
+    if not model.config.is_encoder_decoder:
+        padded, options = LEFT_PADDED, {"pad_token_id": 0, **options}
     return model.generate(
-        input_ids=PROMPTS,
-        attention_mask=MASK,
+        **padded,
         min_new_tokens=12,
         max_new_tokens=12,
         no_repeat_ngram_size=1,
         **options,
     ).tolist()
+
+
+def compute_loss(model: Any) -> torch.Tensor:
+    """The model's own loss on fixed examples: of a decoder alone on what follows its prompts."""
+    if model.config.is_encoder_decoder:
+        return model(input_ids=PROMPTS, attention_mask=MASK, labels=TARGETS).loss
+    ids = LEFT_PADDED["input_ids"]
+    labels = torch.where(torch.arange(ids.shape[1]) < 3, -100, ids)
+    return model(**LEFT_PADDED, labels=labels, use_cache=False).loss
 
 
 def disturb(component: Residents[Any], name: str, seed: int = 1) -> None:

@@ -129,6 +129,16 @@ def test_scaled_blocks_are_fresh_blocks_times_the_scale(build_tiny_t5):
     assert all(torch.equal(p, torch.full_like(p, 0.01)) for p in parameters if p.dim() == 1)
 
 
+def test_scaled_blocks_have_biases_of_zero(tiny_qwen2):
+    component = layers(placement="top", init="scaled:0.5")(tiny_qwen2)
+    with torch.no_grad():
+        tiny_qwen2.model.layers[2].self_attn.q_proj.bias.fill_(3.0)
+    component.attach("a", seed=0)
+    biases = {name: own for name, own in component.parameters("a").items() if name.endswith(".bias")}
+    assert len(biases) == 3
+    assert all(torch.equal(own, torch.zeros_like(own)) for own in biases.values())
+
+
 def test_new_blocks_drop_out_in_training_only(tiny_t5):
     component = layers(placement="both")(tiny_t5)
     component.attach("a", seed=0)

@@ -1,9 +1,10 @@
+import copy
 import json
 
 import pytest
 import torch
 from probing import disturb, generate, logits
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from codestrata.components.weights import WeightsComponent
 from codestrata.models.fingerprints import fingerprint_model
@@ -32,6 +33,19 @@ def test_a_folder_is_a_plain_checkpoint(trained, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == ["T5ForConditionalGeneration"]
     assert config["dtype"] == "float32"
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2"])  # output layer apart, and tied to the embedding
+def test_so_is_that_of_a_decoder_alone(model_type, first_tiny_decoders, tmp_path):
+    component = WeightsComponent(copy.deepcopy(first_tiny_decoders[model_type]))
+    component.attach("a", seed=0)
+    disturb(component, "a")
+    component.write("a", tmp_path, {})
+    component.activate("a")
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(theirs) is type(component.model)
+    assert torch.equal(logits(theirs), logits(component.model))
+    assert fingerprint_model(theirs) == fingerprint_model(component.model)
 
 
 def test_tied_tensors_stay_tied(trained):

@@ -19,6 +19,7 @@ from codestrata.data.batches import (
     cut_step,
     encode_examples,
     join_examples,
+    measure_extents,
     measure_rows,
     pad_rows,
     plan_epoch,
@@ -419,3 +420,37 @@ def test_rows_of_any_kind_are_padded():
     padded = pad_rows([[1, 2], (3,), np.array([4, 5, 6], np.int32), []], 9)
     assert padded.tolist() == [[1, 2, 9], [3, 9, 9], [4, 5, 6], [9, 9, 9]]
     assert padded.dtype == torch.int64
+
+
+def test_a_causal_row_is_prompt_and_target_and_only_the_target_is_asked():
+    rows = [build_row("a", [7, 8], [9, 4, 1]), build_row("b", [6], [1]), build_row("c", [5, 5, 5], [])]
+    batch = collate(rows, pad_id=2, causal=True)
+    assert batch["input_ids"].tolist() == [[7, 8, 9, 4, 1], [6, 1, 2, 2, 2], [5, 5, 5, 2, 2]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0]]
+    x = IGNORED
+    assert batch["labels"].tolist() == [[x, 9, 4, 1, x], [1, x, x, x, x], [x, x, x, x, x]]
+    assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_causal_examples_end_once_and_are_cut_on_each_side():
+    pocket = AutoTokenizer.from_pretrained(find_pocket())
+    texts = [
+        Example(identifier="a", prompt="sum of xs", target="return"),
+        Example(identifier="b", prompt="", target=""),
+    ]
+    rows = encode_examples(texts, pocket, max_prompt_tokens=2, max_target_tokens=3, causal=True)
+    whole = encode_examples(texts, pocket, max_prompt_tokens=99, max_target_tokens=99, causal=True)
+    end = pocket.eos_token_id
+    assert list(whole[0].prompt_ids) == pocket("sum of xs", add_special_tokens=False)["input_ids"]
+    assert list(whole[0].target_ids) == [*pocket("return", add_special_tokens=False)["input_ids"], end]
+    assert [list(whole[1].prompt_ids), list(whole[1].target_ids)] == [[end], [end]]
+    assert list(rows[0].prompt_ids) == list(whole[0].prompt_ids)[-2:]  # where the target goes on
+    assert list(rows[0].target_ids) == list(whole[0].target_ids)[:3]
+    assert rows.lengths.max() <= 3
+    assert rows.truncated_prompts == int(len(whole[0].prompt_ids) > 2)
+
+
+def test_what_rows_take_of_a_batch():
+    lengths = np.array([[3, 4], [1, 0]])
+    assert measure_extents(lengths, causal=False).tolist() == [[3, 4], [1, 0]]
+    assert measure_extents(lengths, causal=True).tolist() == [[7, 0], [1, 0]]

@@ -265,3 +265,33 @@ def test_csv_and_json_say_the_same(tmp_path_factory, tasks, seed, named, separat
     assert equal(from_json.scores, scores)
     assert from_json.tasks == tuple(names)
     assert not named or from_csv.tasks == tuple(names)
+
+
+def make_turned_run():
+    """One method with one seed in two orders of two tasks."""
+    first, second = [[0.1, 0.2], [0.8, 0.3], [0.5, 0.9]], [[0.2, 0.1], [0.6, 0.4], [0.7, 0.7]]
+    walks = [
+        {"seed": 0, "order": order, "R": {"test": {"bleu": rows}}, "continual": {}}
+        for order, rows in enumerate((first, second))
+    ]
+    return {
+        "headline_metric": "bleu",
+        "tasks": [{"name": "a"}, {"name": "b"}],
+        "orders": [["a", "b"], ["b", "a"]],
+        "methods": [{"name": "lora", "seeds": walks}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("order", "tasks", "corner", "said"),
+    [(None, ("a", "b"), 0.9, "order 0"), (0, ("a", "b"), 0.9, "order 0"), (1, ("b", "a"), 0.7, "order 1")],
+)
+def test_every_order_of_a_run_has_its_own_matrix(write, order, tasks, corner, said):
+    found = read_matrix(write("run.json", make_turned_run()), MatrixChoice(order=order))
+    assert (found.tasks, found.scores[2, 1]) == (tasks, corner)
+    assert found.origin.endswith(said)
+
+
+def test_an_order_that_a_run_has_not_is_refused(write):
+    with pytest.raises(SettingsError, match=r"order '2'.*0, 1"):
+        read_matrix(write("run.json", make_turned_run()), MatrixChoice(order=2))

@@ -12,7 +12,17 @@ from tokenizers import processors
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from codestrata.data import tokens
-from codestrata.data.tokens import TokenTable, describe_tokenizer, encode_texts, hash_texts, tokenize
+from codestrata.data.tokens import (
+    TokenTable,
+    count_leading,
+    cut_prompt,
+    describe_tokenizer,
+    encode_prompts,
+    encode_texts,
+    hash_texts,
+    tokenize,
+)
+from codestrata.errors import ModelError
 from codestrata.models.pocket import find_pocket
 
 TEXTS = [
@@ -68,7 +78,7 @@ def list_entries(folder):
 
 
 def forbid_building(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise AssertionError("the texts were tokenized again")
 
     monkeypatch.setattr(tokens, "build_table", refuse)
@@ -345,3 +355,97 @@ def test_texts_over_the_models_length_are_no_matter_for_a_warning():
             assert "longer than the specified maximum" in listener.said.pop()
     finally:
         logger.removeHandler(listener)
+
+
+class Framed:
+    """Characters between two marks."""
+
+    def __init__(self, first, last, *, begin=None, end=2):
+        self.first, self.last = first, last
+        self.bos_token_id, self.eos_token_id = begin, end
+
+    def __call__(self, texts, *, add_special_tokens=True, verbose=True):
+        if isinstance(texts, str):
+            return {"input_ids": self.frame(texts, add_special_tokens)}
+        return {"input_ids": [self.frame(text, add_special_tokens) for text in texts]}
+
+    def frame(self, text, framed):
+        ids = [ord(letter) for letter in text]
+        return [*self.first, *ids, *self.last] if framed else ids
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "prompts"),
+    [
+        (Framed([], [2]), [[97, 98], [2]]),  # as T5's: what it puts last would end the row
+        (Framed([1], [], begin=1), [[1, 97, 98], [1]]),  # as Llama's
+        (Framed([], []), [[97, 98], [2]]),  # as Qwen's
+        (Framed([2], [], begin=2), [[2, 97, 98], [2]]),  # as GPT-2's, where one token begins and ends
+        (Framed([1], [2], begin=1), [[1, 97, 98], [1]]),
+    ],
+)
+def test_parts_of_a_row(tokenizer, prompts):
+    assert encode_texts(["ab", ""], tokenizer, part="prompt") == prompts
+    assert encode_texts(["ab", ""], tokenizer, part="continuation") == [[97, 98, 2], [2]]
+    assert encode_prompts(["ab", ""], tokenizer, causal=True) == prompts
+    assert encode_prompts(["ab"], tokenizer, causal=False) == tokenizer(["ab"])["input_ids"]
+    assert encode_texts([], tokenizer, part="prompt") == []
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "leading"),
+    [
+        (Framed([], [2]), 0),
+        (Framed([1], [], begin=1), 1),
+        (Framed([], []), 0),
+        (Framed([2], [], begin=2), 1),
+        (Framed([1, 3], [2], begin=1), 2),
+    ],
+)
+def test_special_tokens_before_a_text_are_counted(tokenizer, leading):
+    assert count_leading(tokenizer) == leading
+
+
+@pytest.mark.parametrize(
+    ("limit", "leading", "expected"),
+    [
+        (3, None, [1, 5, 6]),
+        (3, 0, [6, 7, 8]),
+        (3, 1, [1, 7, 8]),
+        (2, 1, [1, 8]),
+        (1, 1, [8]),
+        (5, 1, [1, 5, 6, 7, 8]),
+        (9, 0, [1, 5, 6, 7, 8]),
+    ],
+)
+def test_prompts_are_cut_at_one_end(limit, leading, expected):
+    ids = [1, 5, 6, 7, 8]
+    assert cut_prompt(ids, limit, leading=leading) == expected
+    found = cut_prompt(np.array(ids, np.int32), limit, leading=leading)
+    assert (found.tolist(), found.dtype) == (expected, np.int32)
+
+
+def test_an_end_that_is_text_stays():
+    (ids,) = encode_texts(["a\x02"], Framed([1], []), part="prompt")
+    assert ids == [1, 97, 2]
+
+
+def test_parts_need_an_end_token():
+    for part in ("prompt", "continuation"):
+        with pytest.raises(ModelError, match=r"no end-of-sequence token.*base\.tokenizer=FOLDER"):
+            encode_texts(["a"], Framed([], [], end=None), part=part)
+
+
+def test_parts_are_kept_apart(tmp_path):
+    pocket = load_pocket()
+    tables = {
+        part: list_rows(tokenize(["sum of xs"], pocket, folder=tmp_path, part=part))
+        for part in ("whole", "prompt", "continuation")
+    }
+    assert tables["prompt"] == [ids[:-1] for ids in tables["whole"]]
+    assert tables["continuation"] == tables["whole"]  # this tokenizer's own frame is one end token
+    assert len(list_entries(tmp_path)) == 3
+    assert tables == {
+        part: list_rows(tokenize(["sum of xs"], pocket, folder=tmp_path, part=part)) for part in tables
+    }
+    assert len(list_entries(tmp_path)) == 3

@@ -25,7 +25,7 @@ from codestrata.components.lora import build_lora
 from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.weights import WeightsComponent
 from codestrata.data.batches import EncodedExample
-from codestrata.engine import course
+from codestrata.engine import course, passes
 from codestrata.engine.states import StateStore
 from codestrata.interrupts import Interrupted, Interrupts
 from codestrata.settings.components import (
@@ -55,6 +55,7 @@ def build_rows(count=10):
 
 
 ROWS = build_rows()
+HELD_OUT = build_rows(13)[10:]
 KINDS = {
     "lora": lambda base: build_lora(base, LoraSettings(rank=2, dropout=0.3, targets=("q", "wo"))),
     "encoder-top": lambda base: build_layers(base, LayersSettings(placement="encoder-top")),
@@ -110,7 +111,17 @@ class Watcher:
 def train(first_tiny_t5):
     """Trains a newborn on a fresh copy of the base, as another process would; gives tensors and log."""
 
-    def train(kind, checkpoints=None, *, rows=ROWS, store=None, seed=0, learning_rate=0.01, **values):
+    def train(
+        kind,
+        checkpoints=None,
+        *,
+        rows=ROWS,
+        validation=HELD_OUT,
+        store=None,
+        seed=0,
+        learning_rate=0.01,
+        **values,
+    ):
         component = KINDS[kind](copy.deepcopy(first_tiny_t5))
         component.attach("a", seed=0)
         watcher = Watcher()
@@ -134,6 +145,7 @@ def train(first_tiny_t5):
             seed=seed,
             pad_id=0,
             device=CPU,
+            validation=HELD_OUT,
             store=store,
             checkpoints=checkpoints,
             progress=watcher,
@@ -180,7 +192,8 @@ def are_equal(first, second):
 
 def leave_out_times(log):
     states = None if log.states is None else replace(log.states, seconds=0.0)
-    return replace(log, seconds=0.0, peak_memory_mib=None, states=states)
+    validation = None if log.validation is None else replace(log.validation, seconds=0.0)
+    return replace(log, seconds=0.0, peak_memory_mib=None, states=states, validation=validation)
 
 
 def finish(train, kind, folder, *, every, **values):
@@ -225,6 +238,58 @@ def test_broken_off_with_kept_states(kind, train, tmp_path):
     assert processes == 2
     check_same(found, expected)
     assert found[1].states.computed == len(ROWS)
+
+
+WATCHED = {
+    "best": {"validation_steps": 3, "keep": "best"},  # after the third step and after the last
+    "last": {"validation_steps": 1},
+    "patience": {"validation_steps": 1, "patience": 1, "keep": "best", "learning_rate": 0.3},
+}
+
+
+@pytest.mark.parametrize("watched", WATCHED)
+@pytest.mark.parametrize("kind", ["lora", "both", "weights"])
+def test_broken_off_while_it_is_validated(kind, watched, train, expect, tmp_path):
+    expected = expect(kind, **WATCHED[watched])
+    found, _ = finish(train, kind, tmp_path, every=1, **WATCHED[watched])
+    check_same(found, expected)
+    log = found[1]
+    assert [entry.step for entry in log.validation.losses] == ([3, 4] if watched == "best" else [1, 2, 3, 4])[
+        : len(log.validation.losses)
+    ]
+    if watched == "patience":
+        assert (log.stopped, log.planned_steps) == ("patience", STEPS)
+        assert log.steps == len(log.losses) == log.validation.best_step + 1 < STEPS
+    else:
+        assert (log.stopped, log.steps) == ("all steps", STEPS)
+
+
+def test_a_training_that_validation_ended_takes_no_further_step(train, expect, tmp_path):
+    values, steps = WATCHED["patience"], []
+    expected = expect("lora", **values)
+    ended = train("lora", Checkpoints(tmp_path, seconds=None, say=pytest.fail), **values)
+    assert [path.name for path in tmp_path.iterdir()] == [f"step-{expected[1].steps:08d}"]
+    hook = register_optimizer_step_pre_hook(lambda *_: steps.append(1))
+    try:
+        again = train("lora", Checkpoints(tmp_path, seconds=0.0, say=pytest.fail), **values)
+    finally:
+        hook.remove()
+    assert not steps
+    check_same(ended, expected)
+    check_same(again, expected)
+
+
+def test_validating_with_kept_states(train, tmp_path):
+    """Inside the model lacks its frozen part: the held-out examples go through it all the same."""
+    values = {"base_dropout": False, "validation_steps": 2, "keep": "best"}
+    plain = train("both", **values)[1].validation.losses
+    store = open_store(tmp_path / "one", states_dtype="fp32")
+    expected = train("both", store=store, **values)
+    assert expected[1].states.kept == len(ROWS)
+    found = [entry.loss for entry in expected[1].validation.losses]
+    assert found == pytest.approx([entry.loss for entry in plain], abs=1e-4)
+    broken, _ = finish(train, "both", tmp_path / "kept", every=1, store=store, **values)
+    check_same(broken, train("both", store=store, **values))
 
 
 def test_steps_after_the_last_checkpoint_are_taken_again(train, expect, half):
@@ -281,17 +346,22 @@ def test_the_last_checkpoint_is_always_stored_and_a_finished_training_is_not_rep
 
 def test_times_and_peaks_are_those_of_all_processes(train, tmp_path, monkeypatch):
     store, folder = open_store(tmp_path), tmp_path / "kept"
+    values = {"base_dropout": False, "validation_steps": 1}
     with pytest.raises(BrokenOff):
-        train("both", Breaking(folder, steps=2), store=store, base_dropout=False)
+        train("both", Breaking(folder, steps=2), store=store, **values)
     read = course.read_spent
 
     def read_more(facts):
         spent = read(facts)
         assert 0 < spent.states_seconds < spent.seconds < 60
-        return replace(spent, seconds=1000.0, peak_memory_mib=1e6, states_seconds=500.0)
+        assert 0 < spent.validation_seconds < spent.seconds
+        return replace(
+            spent, seconds=1000.0, peak_memory_mib=1e6, states_seconds=500.0, validation_seconds=300.0
+        )
 
     monkeypatch.setattr(course, "read_spent", read_more)
-    log = train("both", Breaking(folder, steps=99), store=store, base_dropout=False)[1]
+    log = train("both", Breaking(folder, steps=99), store=store, **values)[1]
+    assert 300 < log.validation.seconds < 360
     assert 1000 < log.seconds < 1060
     assert 500 < log.states.seconds < 560
     assert log.peak_memory_mib == 1e6
@@ -323,6 +393,22 @@ def test_a_budget_that_shrank_stays_small(train, tmp_path, monkeypatch):
     assert found[1].batch_tokens < 40
 
 
+def test_a_validations_budget_that_shrank_stays_small(train, tmp_path, monkeypatch):
+    compute, failed = passes.measure_part, []
+
+    def measure_part(bench, prefix, rows):
+        if len(rows) > 1:
+            failed.append(len(rows))
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return compute(bench, prefix, rows)
+
+    monkeypatch.setattr(passes, "measure_part", measure_part)
+    found, processes = finish(train, "lora", tmp_path, every=1, batch_tokens=60, **WATCHED["last"])
+    assert processes == STEPS
+    assert 0 < len(failed) < STEPS
+    assert found[1].batch_tokens == 60
+
+
 def test_a_checkpoint_of_another_training_is_passed_over(train, expect, half):
     said = []
     found = train("lora", Checkpoints(half, seconds=0.0, say=said.append), seed=1)
@@ -338,6 +424,7 @@ def test_a_checkpoint_of_another_training_is_passed_over(train, expect, half):
         ({"steps": 3}, "settings"),
         ({"base_dropout": False}, "settings"),
         ({"rows": ROWS[::-1]}, "examples"),
+        ({"validation_steps": 1}, "settings, validation examples"),
         ({"kind": "weights"}, "component, starting tensors"),
     ],
 )
@@ -397,6 +484,7 @@ def asked(train, first_half, tmp_path_factory):
         (lambda tensors, facts: facts.pop("spent"), "KeyError"),
         (lambda tensors, facts: facts.update(spent={**facts["spent"], "seconds": "long"}), "ValueError"),
         (lambda tensors, facts: facts.update(budget=None), "TypeError"),
+        (lambda tensors, facts: facts.pop("validation_budget"), None),
     ],
 )
 def test_what_does_not_fit_is_not_taken(change, reason, asked):
@@ -405,6 +493,28 @@ def test_what_does_not_fit_is_not_taken(change, reason, asked):
     change(tensors, facts)
     misfit = course.find_misfit(Checkpoint(tensors, facts), running, identity)
     assert misfit is None if reason is None else reason in misfit
+
+
+def test_what_a_validated_training_keeps_must_be_there(train, tmp_path):
+    given = []
+    with pytest.raises(BrokenOff):
+        train("lora", Breaking(tmp_path, steps=3), **WATCHED["best"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "find_misfit", lambda *arguments: given.extend(arguments))
+        train("lora", Breaking(tmp_path, steps=1), **WATCHED["best"])
+    checkpoint, running, identity = given
+    names = [name for name in checkpoint.tensors if name.startswith(("best.", "validation"))]
+    assert len(names) == 1 + len(running.bench.parameters)
+    assert course.find_misfit(checkpoint, running, identity) is None
+    for name in names:
+        rest = {other: value for other, value in checkpoint.tensors.items() if other != name}
+        misfit = course.find_misfit(Checkpoint(rest, checkpoint.facts), running, identity)
+        assert misfit.startswith(f"tensor '{name}': expected")
+    facts = {**checkpoint.facts, "validation_budget": None}
+    assert "TypeError" in course.find_misfit(Checkpoint(checkpoint.tensors, facts), running, identity)
+    facts = {**checkpoint.facts, "identity": {**identity, "validation examples": "others"}}
+    misfit = course.find_misfit(Checkpoint(checkpoint.tensors, facts), running, identity)
+    assert misfit == "it is of a training with other validation examples"
 
 
 def test_every_tensor_must_be_there_and_have_its_dtype_and_shape(asked):

@@ -19,6 +19,7 @@ from codestrata.data.kata.problems import load_kata
 from codestrata.data.tokens import encode_texts
 from codestrata.engine import decoding
 from codestrata.engine.decoding import Decoding, decode_greedily
+from codestrata.models import causal
 from codestrata.models.loading import load_base
 from codestrata.settings.components import (
     HybridSettings,
@@ -281,3 +282,107 @@ def test_bf16_answers_mostly_as_fp32(talker):
     assert sum(one == other for one, other in zip(exact, rounded, strict=True)) > 10
     made = Decoding(talker, rows, batch_size=4, max_new_tokens=4, dtype=torch.bfloat16, device=CPU)
     assert {memory.dtype for memory in made.steps.own_B2HLK} == {torch.bfloat16}
+
+
+def decode_alone(model, row, *, limit, ends=1):
+    """The answer to one prompt by ``generate`` of a decoder-only model, without padding."""
+    config = GenerationConfig(max_new_tokens=limit, do_sample=False, pad_token_id=0, eos_token_id=ends)
+    ids = torch.tensor([row])
+    found = model.generate(
+        input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config, use_cache=True
+    )
+    return found[0, len(row) :].tolist()
+
+
+CAUSAL_COMPONENTS = {
+    "bare": None,
+    "lora": COMPONENTS["lora"],
+    "top": lambda model: build_layers(model, LayersSettings(placement="top", blocks=2, init="scaled:1.5")),
+    "interleaved:1": COMPONENTS["interleaved:1"],
+    "hybrid": lambda model: build_hybrid(
+        model, HybridSettings(rank=2, placement="top", blocks=2, init="scaled:1.5", dropout=0.5)
+    ),
+    "ia3": COMPONENTS["ia3"],
+    "weights": WeightsComponent,
+}
+
+
+def make_prompts(count, *, seed=0):
+    """Prompts of uneven lengths for a decoder-only model: none of their tokens is an end."""
+    return [[token if token > 1 else 2 for token in row] for row in make_rows(count, seed=seed)]
+
+
+def build_causal(build, model_type, kind, *, seed=0):
+    """A decoder-only model with a component that changes what it says, and whose answers may end."""
+    model = build(model_type, seed=seed)
+    with torch.no_grad():
+        model.lm_head.weight[1] *= 1.3
+    if CAUSAL_COMPONENTS[kind] is not None:
+        component = CAUSAL_COMPONENTS[kind](model)
+        component.attach("a", seed=0)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for parameter in component.parameters("a").values():
+                parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+        component.activate("a")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model_type", "kind"),
+    [
+        *(("llama", kind) for kind in CAUSAL_COMPONENTS),
+        *((other, kind) for other in ("qwen2", "qwen3") for kind in ("bare", "lora", "interleaved:1")),
+    ],
+)
+def test_a_decoders_tokens_are_those_of_each_prompt_alone(model_type, kind, build_tiny_decoder):
+    model, rows = build_causal(build_tiny_decoder, model_type, kind), make_prompts(9)
+    alone = [decode_alone(model, row, limit=12) for row in rows]
+    assert len(set(map(tuple, alone))) > 4
+    assert decode(model, rows, limit=12, batch_size=4) == alone
+    assert decode(model, rows[::-1], limit=12, batch_size=64) == alone[::-1]
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+    count=st.integers(1, 14),
+    batch_size=st.integers(1, 16),
+    limit=st.integers(1, 12),
+    share=st.integers(1, 9),
+    seed=st.integers(0, 9),
+)
+def test_a_decoders_tokens_do_not_depend_on_places(
+    first_tiny_decoders, count, batch_size, limit, share, seed
+):
+    model = first_tiny_decoders["llama"]
+    rows = random.Random(seed).sample(make_prompts(14), count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoding, "FREE_SHARE", share)
+        found = decode(model, rows, limit=limit, batch_size=batch_size)
+        patch.setattr(decoding, "PROMPT_TOKENS_AT_ONCE", 24)
+        patch.setattr(causal, "COLUMNS_AT_ONCE", 3)
+        assert decode(model, rows, limit=limit, batch_size=batch_size) == found
+    assert decode(model, rows, limit=limit, batch_size=1) == found
+
+
+def test_a_decoders_answers_end_at_different_times(build_tiny_decoder):
+    answers = [
+        answer
+        for seed in range(3)
+        for answer in decode(
+            build_causal(build_tiny_decoder, "llama", "bare", seed=seed), make_prompts(14), limit=30
+        )
+    ]
+    assert len({len(answer) for answer in answers}) > 6
+    assert {answer[-1] == 1 for answer in answers} == {True, False}
+    assert all(1 not in answer[:-1] for answer in answers)
+
+
+def test_several_tokens_may_end_an_answer(build_tiny_decoder):
+    model, rows = build_causal(build_tiny_decoder, "llama", "bare"), make_prompts(9)
+    whole = decode(model, rows, limit=20)
+    common = max(range(2, 64), key=[token for answer in whole for token in answer].count)
+    model.config.eos_token_id = [1, common]
+    found = decode(model, rows, limit=20)
+    assert found == [decode_alone(model, row, limit=20, ends=[1, common]) for row in rows]
+    assert sum(map(len, found)) < sum(map(len, whole))

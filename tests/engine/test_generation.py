@@ -4,16 +4,24 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from codestrata.data.kata.problems import build_example as build_kata_example
 from codestrata.data.kata.problems import choose_problems
-from codestrata.data.tokens import encode_texts
+from codestrata.data.tokens import encode_prompts, encode_texts
 from codestrata.engine import generation
 from codestrata.engine.decoding import can_decode
-from codestrata.engine.generation import Completion, build_completion, generate, rank_completions
+from codestrata.engine.generation import (
+    Completion,
+    build_completion,
+    cut_batches,
+    generate,
+    rank_completions,
+)
 from codestrata.engine.precision import has_bf16
+from codestrata.models.loading import load_base
 from codestrata.models.pocket import build_tokenizer
-from codestrata.settings.sections import DecodingSettings
+from codestrata.settings.sections import BaseSettings, DecodingSettings
 
 CPU = torch.device("cpu")
 
@@ -333,3 +341,165 @@ def test_ranks_are_those_of_one_token_after_the_other_whatever_the_batches(
 def test_nothing_said_has_no_ranks(model, tokenizer):
     assert rank(model, tokenizer, [], []) == []
     assert rank(model, tokenizer, ["sum of xs"], [Completion("", False, ())]) == [()]
+
+
+@pytest.fixture(scope="module", params=["llama", "qwen2"])
+def decoder(request, tiny_decoder_folders):
+    """A decoder-only base as it is loaded: Llama's tokenizer puts a token first, Qwen's none."""
+    settings = BaseSettings(name=str(tiny_decoder_folders[request.param]))
+    return load_base(settings, CPU)
+
+
+def answer_alone(base, prompt, **values):
+    """One prompt by transformers, without padding: the ids of its answer."""
+    (row,) = encode_prompts([prompt], base.tokenizer, causal=True)
+    return answer_row(base, row, **values)
+
+
+def answer_row(base, row, **values):
+    """The same for a prompt's ids."""
+    ids = torch.tensor([row])
+    found = base.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        generation_config=GenerationConfig(
+            **{"max_new_tokens": 12, "do_sample": False, "pad_token_id": 1, "eos_token_id": 1, **values}
+        ),
+    )
+    answer = found[0, ids.shape[1] :].tolist()
+    return answer[: answer.index(1) + 1] if 1 in answer else answer
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {}),
+        ({"beams": 3}, {"num_beams": 3}),
+        ({"no_repeat_ngram": 1}, {"no_repeat_ngram_size": 1}),
+    ],
+    ids=["greedy", "beams", "bans"],
+)
+def test_a_decoder_answers_as_if_each_prompt_were_alone(ours, theirs, decoder, prompts):
+    uneven = [prompts[0], prompts[1][:3], prompts[2] * 2, prompts[3], ""]
+    settings = DecodingSettings(max_new_tokens=12, batch_size=3, **ours)
+    found = generate(decoder.model, decoder.tokenizer, uneven, settings, max_prompt_tokens=512, device=CPU)
+    alone = [answer_alone(decoder, prompt, **theirs) for prompt in uneven]
+    assert [list(completion.ids) for completion in found] == alone
+    assert len(set(map(tuple, alone))) > 3
+    assert not any(prompt and prompt in done.text for prompt, done in zip(uneven, found, strict=True))
+
+
+def test_a_decoders_batches_are_filled_on_the_left(decoder, prompts, monkeypatch):
+    seen = []
+    decode = decoder.model.generate
+    monkeypatch.setattr(decoder.model, "generate", lambda **values: seen.append(values) or decode(**values))
+    settings = DecodingSettings(max_new_tokens=3, batch_size=5, beams=2)
+    generate(decoder.model, decoder.tokenizer, prompts, settings, max_prompt_tokens=99, device=CPU)
+    shown = []
+    for values in seen:
+        for ids, mask in zip(values["input_ids"].tolist(), values["attention_mask"].tolist(), strict=True):
+            assert mask == sorted(mask)
+            shown.append([token for token, is_real in zip(ids, mask, strict=True) if is_real])
+    rows = encode_prompts(prompts, decoder.tokenizer, causal=True)
+    assert sorted(shown) == sorted(rows)
+
+
+def test_a_decoders_long_prompts_lose_their_beginnings(decoder, prompts):
+    """Its answer goes on from the prompt's end; Llama's begin token stays."""
+    settings = DecodingSettings(max_new_tokens=6)
+    found = generate(decoder.model, decoder.tokenizer, prompts, settings, max_prompt_tokens=3, device=CPU)
+    begin = [] if decoder.tokenizer.bos_token_id is None else [decoder.tokenizer.bos_token_id]
+    rows = encode_prompts(prompts, decoder.tokenizer, causal=True)
+    cut = [row if len(row) <= 3 else [*begin, *row[len(row) - 3 + len(begin) :]] for row in rows]
+    assert cut != rows
+    assert generation.read_prompts(decoder.model, decoder.tokenizer, prompts, 3) == cut
+    alone = [answer_row(decoder, row, max_new_tokens=6) for row in cut]
+    assert [list(completion.ids) for completion in found] == alone
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_an_end_that_only_the_generation_settings_have_ends_answers(beams, decoder, prompts, monkeypatch):
+    settings = DecodingSettings(max_new_tokens=12, batch_size=5, beams=beams)
+
+    def ask():
+        return generate(decoder.model, decoder.tokenizer, prompts, settings, max_prompt_tokens=99, device=CPU)
+
+    before = ask()
+    said = [token for completion in before for token in completion.ids[1:]]
+    common = max(set(said) - {1}, key=said.count)
+    monkeypatch.setattr(decoder.model.generation_config, "eos_token_id", [1, common])
+    after = ask()
+    assert any(completion.ids[-1] == common and completion.finished for completion in after)
+    assert not any(common in completion.ids[:-1] for completion in after)
+    if beams == 1:
+        for one, other in zip(before, after, strict=True):
+            assert one.ids[: len(other.ids)] == other.ids
+
+
+def test_a_decoders_sampling_follows_its_seed(decoder, prompts):
+    def ask(seed):
+        settings = DecodingSettings(max_new_tokens=8, batch_size=5, temperature=1.0, seed=seed)
+        return generate(decoder.model, decoder.tokenizer, prompts, settings, max_prompt_tokens=99, device=CPU)
+
+    assert ask(0) == ask(0)
+    assert ask(0) != ask(1)
+
+
+def rank_a_row_by_hand(base, prompt, said):
+    ranks, (ids,) = [], encode_prompts([prompt], base.tokenizer, causal=True)
+    with torch.inference_mode():
+        for token in said:
+            logits = base.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            ranks.append(int((logits > logits[token]).sum()))
+            ids = [*ids, token]
+    return tuple(ranks)
+
+
+def test_a_decoder_ranks_what_was_said_in_its_place(decoder, prompts, monkeypatch):
+    rng = random.Random(0)
+    asked = prompts[:5]
+    size = decoder.model.config.vocab_size
+    completions = [
+        Completion("", True, tuple(rng.randrange(1, size) for _ in range(length)))
+        for length in (3, 0, 5, 1, 2)
+    ]
+    by_hand = [
+        rank_a_row_by_hand(decoder, prompt, done.ids) for prompt, done in zip(asked, completions, strict=True)
+    ]
+    assert len({rank for ranks in by_hand for rank in ranks}) > 7
+    assert rank(decoder.model, decoder.tokenizer, asked, completions) == by_hand
+    monkeypatch.setattr(generation, "LOGITS_AT_ONCE", 1)
+    assert rank(decoder.model, decoder.tokenizer, asked, completions) == by_hand
+    assert isinstance(decoder.model.lm_head, torch.nn.Linear)  # as it was
+
+
+def test_a_decoder_ranks_its_own_greedy_tokens_first(decoder, prompts):
+    settings = DecodingSettings(max_new_tokens=6)
+    completions = generate(
+        decoder.model, decoder.tokenizer, prompts[:5], settings, max_prompt_tokens=99, device=CPU
+    )
+    ranks = rank(decoder.model, decoder.tokenizer, prompts[:5], completions, max_prompt_tokens=99)
+    assert ranks == [(0,) * len(completion.ids) for completion in completions]
+
+
+def test_batches_hold_like_lengths_or_equal_ones():
+    lengths = [3, 1, 3, 2, 3, 1]
+    assert cut_batches(lengths, 2, even=False) == [[1, 5], [3, 0], [2, 4]]
+    assert cut_batches(lengths, 2, even=True) == [[1, 5], [3], [0, 2], [4]]
+    assert cut_batches([], 2, even=True) == []
+
+
+def test_a_decoders_own_rules_do_not_see_padding(decoder, prompts, monkeypatch):
+    uneven = [prompts[0], prompts[1][:3], prompts[2] * 2, "x"]
+    monkeypatch.setattr(decoder.model.generation_config, "repetition_penalty", 3.0)
+    alone = [answer_alone(decoder, prompt) for prompt in uneven]
+    masks = []
+    decode = decoder.model.generate
+    monkeypatch.setattr(
+        decoder.model, "generate", lambda **values: masks.append(values["attention_mask"]) or decode(**values)
+    )
+    settings = DecodingSettings(max_new_tokens=12, batch_size=4)
+    found = generate(decoder.model, decoder.tokenizer, uneven, settings, max_prompt_tokens=99, device=CPU)
+    assert [list(completion.ids) for completion in found] == alone
+    assert masks
+    assert all(bool(mask.all()) for mask in masks)

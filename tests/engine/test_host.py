@@ -80,6 +80,7 @@ print(said)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="page faults are counted on Linux")
+@pytest.mark.slow
 def test_large_buffers_are_kept():
     def count(mode):
         command = [sys.executable, "-c", COUNT_FAULTS, mode]

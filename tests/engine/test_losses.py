@@ -121,3 +121,11 @@ def test_bare_head_gives_states_and_comes_back(tiny_t5):
     with pytest.raises(KeyError), bare_head(tiny_t5):
         raise KeyError
     assert tiny_t5.lm_head is before
+
+
+def test_no_gradient_is_made_where_none_is_wanted(monkeypatch):
+    head, labels = build_head(bias=True), torch.tensor([[1, 2, IGNORED]])
+    expected = ours(draw(1, 3, 8), head, labels).detach()
+    monkeypatch.setattr(losses, "add_gradients", lambda *_: pytest.fail("a gradient was made"))
+    with torch.no_grad():
+        assert torch.equal(ours(draw(1, 3, 8), head, labels), expected)

@@ -116,3 +116,49 @@ def test_the_model_is_whole_after_an_error(model):
     after = dict(model.named_modules())
     assert after.keys() == before.keys()
     assert all(after[name] is before[name] for name in before)
+
+
+CAUSAL_PLACES = {"top": 3, "interleaved:2": 2, "interleaved:1": 1}
+
+
+@pytest.fixture(params=["llama", "qwen3"])
+def decoder(request, build_tiny_decoder):
+    return build_tiny_decoder(request.param).requires_grad_(False)
+
+
+@pytest.mark.parametrize(("placement", "expected"), CAUSAL_PLACES.items())
+def test_what_is_frozen_of_a_decoder(placement, expected, decoder):
+    add_layers(decoder, placement)
+    prefix = find_prefix(decoder)
+    assert (prefix.encoder, prefix.decoder) == (0, expected)
+    assert len(prefix.blocks["decoder"]) == expected
+
+
+def test_a_decoder_that_trains_from_its_first_block_has_no_prefix(decoder):
+    component = build_lora(decoder, LoraSettings())
+    component.attach("a", seed=0)
+    component.activate("a")
+    assert find_prefix(decoder) is None
+
+
+@pytest.mark.parametrize("placement", CAUSAL_PLACES)
+def test_the_rest_of_a_decoder_computes_the_same_from_states(placement, decoder):
+    component = add_layers(decoder, placement)
+    batch = collate(ROWS, 0, causal=True)
+
+    def differentiate(states):
+        logits = decoder(**build_inputs(decoder, batch, states)).logits[batch["labels"] >= 0]
+        (logits * torch.sin(torch.arange(logits.numel()).view_as(logits))).sum().backward()
+        slopes = [parameter.grad.clone() for parameter in component.parameters("a").values()]
+        decoder.zero_grad()
+        return [logits.detach(), *slopes]
+
+    expected, prefix = differentiate(None), find_prefix(decoder)
+    with shortened(decoder, prefix):
+        states = compute_states(decoder, prefix, batch)
+        for block in prefix.blocks["decoder"]:
+            block.register_forward_pre_hook(lambda *_: pytest.fail("a block of the prefix ran"))
+        found = differentiate(states)
+    assert states.encoder.numel() == 0
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=1e-3)

@@ -280,3 +280,20 @@ def test_refused_where_nothing_can_be_made(model, tmp_path):
 def test_off_is_off(model, tmp_path):
     assert "off" in open_states(model, tmp_path, states_mib=None)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_decoders_states_are_of_prompt_and_target_in_one(tiny_llama, tmp_path):
+    component = build_layers(tiny_llama.requires_grad_(False), LayersSettings(placement="top"))
+    component.attach("a", seed=0)
+    component.activate("a")
+    kept = fill(open_states(tiny_llama, tmp_path))
+    assert kept.describe(ALL).mib * 2**20 == measure_rows(ROWS).sum() * 32 * 4
+    numbers = [3, 0, 11]
+    found = kept.read(numbers)
+    for place, number in enumerate(numbers):
+        batch = collate([ROWS[number]], 0, causal=True)
+        alone = compute_states(tiny_llama, kept.prefix, batch).decoder
+        length = measure_rows(ROWS)[number].sum()
+        assert alone.shape[1] == length
+        torch.testing.assert_close(found.decoder[place, :length], alone[0], atol=1e-5, rtol=1e-5)
+        assert not found.decoder[place, length:].any()

@@ -225,13 +225,14 @@ def test_a_task_without_its_predictions_is_named(quick):
 def test_another_schema_and_an_unfinished_run_are_refused(quick):
     path = quick.path / "experimental_results.json"
     write_json(path, read_json(path) | {"schema_version": 3})
-    with pytest.raises(RunError, match="schema version 3; this codestrata reads version 5"):
+    with pytest.raises(RunError, match="schema version 3; this codestrata reads version 6"):
         rescore_run(quick)
     (quick.path / "done.json").unlink()
     with pytest.raises(RunError, match="did not come to its end"):
         rescore_run(quick)
 
 
+@pytest.mark.slow
 def test_a_run_that_sampled_is_scored_again_too(quick_tree, tmp_path):
     settings = build_settings(
         quick_tree(decoding={"temperature": 1.0, "samples": 2, "max_new_tokens": 4}, seeds=[0, 1])

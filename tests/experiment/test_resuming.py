@@ -101,7 +101,7 @@ def break_off(monkeypatch, settings, root, unit, *, before=False):
             return RunDirectory(root / "r")
 
 
-@pytest.mark.parametrize("unit", [3, 12, 20, 28])
+@pytest.mark.parametrize("unit", [12, *(pytest.param(unit, marks=pytest.mark.slow) for unit in (3, 20, 28))])
 def test_a_run_broken_off_after_any_unit_ends_as_if_it_never_had_been(
     monkeypatch, settings, whole, tmp_path, unit
 ):

@@ -134,8 +134,8 @@ def test_a_fingerprint_that_was_changed_by_hand_is_found(long_tree, tmp_path):
 
 @pytest.mark.parametrize("recheck", ["canary", "off"])
 def test_a_component_that_another_training_touches_ends_the_run(long_tree, tmp_path, monkeypatch, recheck):
-    def train(lab, run, method, component, task, seed):
-        training = real(lab, run, method, component, task, seed)
+    def train(lab, run, method, component, task, seed, *rest):
+        training = real(lab, run, method, component, task, seed, *rest)
         if task.name == "two":
             next(iter(component.parameters("one").values())).data.flatten()[0] += 1e-6
         return training

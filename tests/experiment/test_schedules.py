@@ -268,7 +268,7 @@ def uninterrupted(checkpointed, listen, asked, tmp_path_factory):
 
 
 # Trainings take 3 steps each, joint's second 6: in the second of warm, between both, in the second of joint.
-@pytest.mark.parametrize("steps", [4, pytest.param(6, marks=pytest.mark.slow), 11])
+@pytest.mark.parametrize("steps", [*(pytest.param(n, marks=pytest.mark.slow) for n in (4, 6)), 11])
 def test_every_schedule_goes_on_after_a_crash_in_any_training(
     monkeypatch, checkpointed, uninterrupted, tmp_path, steps
 ):

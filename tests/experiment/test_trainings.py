@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from codestrata import journal as journals
 from codestrata.checkpoints import TENSORS_FILE, Checkpoints
 from codestrata.experiment.walk import resume_experiment, run_experiment
+from codestrata.files import read_json
 from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
@@ -173,3 +174,13 @@ def test_orthogonal_ranks_of_the_first_task_keep_their_bytes(whole):
         assert not torch.equal(before[2:], after[2:])
         if ".lora_B." in name:
             assert not before[2:].any()
+
+
+def test_a_component_says_what_protected_earlier_tasks(whole):
+    about = read_json(whole("ewc").task_folder("ewc", 0, "late") / "component.json")
+    assert about["retention"] == {"kind": "ewc", "strength": 10000.0, "decay": 1.0, "examples": 3}
+
+
+def test_a_component_that_nothing_protected_says_so(quick_run):
+    about = read_json(quick_run.task_folder("finetune", 0, "late") / "component.json")
+    assert about["retention"] is None

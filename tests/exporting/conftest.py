@@ -24,6 +24,17 @@ def small_run(small_settings, tmp_path_factory):
     return run_experiment(small_settings, root=tmp_path_factory.mktemp("small"))
 
 
+@pytest.fixture(scope="session")
+def decoder_run(quick_tree, tiny_llama_folder, tmp_path_factory):
+    """A finished run on a base without encoder, new blocks between its own; do not change it."""
+    tree = quick_tree(
+        methods=["base", "lora", "layers", "finetune"],
+        base={"name": str(tiny_llama_folder)},
+        layers={"placement": "interleaved:2"},
+    )
+    return run_experiment(build_settings(tree), root=tmp_path_factory.mktemp("decoder"))
+
+
 @pytest.fixture
 def copied(small_run, tmp_path):
     """A run of one's own, to be changed."""

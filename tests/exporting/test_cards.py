@@ -22,13 +22,17 @@ def results(small_run):
     return copy.deepcopy(small_run.read_results())
 
 
-def write(results, settings, *, deeper_decoder=False, choice=CHOICE):
+SEQ2SEQ, CAUSAL = "AutoModelForSeq2SeqLM", "AutoModelForCausalLM"
+
+
+def write(results, settings, *, deeper_decoder=False, choice=CHOICE, automatic_class=SEQ2SEQ):
     return write_checkpoint_card(
         results,
         settings,
         choice,
         template="early: {}",
         comparison=COMPARISON,
+        automatic_class=automatic_class,
         deeper_decoder=deeper_decoder,
     )
 
@@ -70,9 +74,22 @@ def test_only_a_deeper_decoder_comes_with_advice(results, small_settings):
 
 
 def test_an_adapter_s_page_says_whom_to_register(results, small_settings):
-    assert "register_with_peft" not in write_adapter_card(results, small_settings, CHOICE)
+    settings = small_settings
+    assert "register_with_peft" not in write_adapter_card(results, settings, CHOICE, automatic_class=SEQ2SEQ)
     layers = dataclasses.replace(CHOICE, method="layers")
-    assert "codestrata.register_with_peft()" in write_adapter_card(results, small_settings, layers)
+    card = write_adapter_card(results, settings, layers, automatic_class=CAUSAL)
+    assert "codestrata.register_with_peft()" in card
+    assert "base = AutoModelForCausalLM.from_pretrained(BASE)" in card
+    assert SEQ2SEQ not in card
+
+
+def test_an_answer_of_a_decoder_alone_is_shown_without_its_prompt(results, small_settings):
+    card = write(results, small_settings, automatic_class=CAUSAL)
+    assert 'answer[0, inputs["input_ids"].shape[1] :]' in card
+    assert "a prompt of more than 512 tokens lost its beginning" in card
+    assert "a prompt was cut after 512 tokens" in write(results, small_settings)
+    assert "model = AutoModelForCausalLM" in card
+    assert SEQ2SEQ not in card
 
 
 @pytest.mark.parametrize(
@@ -93,7 +110,8 @@ def test_the_base_is_named_without_its_path(name, weights, shown, small_settings
 
 
 def test_every_component_that_is_trained_says_what_was_merged():
-    assert {entry.component for entry in METHODS.values()} - {None} <= set(MERGED)
+    refused = {None, "prompt"}  # virtual tokens have no place in a plain checkpoint
+    assert {entry.component for entry in METHODS.values()} - refused <= set(MERGED)
 
 
 @pytest.mark.parametrize(

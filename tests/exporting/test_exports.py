@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -11,9 +12,11 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from codestrata.answering import Choice, answer
 from codestrata.errors import ComponentError, DataError, RunError, SettingsError, StorageError
+from codestrata.experiment.walk import run_experiment
 from codestrata.exporting import exports
 from codestrata.exporting.exports import appearing, export_component
 from codestrata.models.fingerprints import fingerprint_model
+from codestrata.settings.tree import build_settings
 
 METHODS = ("lora", "layers", "finetune")
 PROMPT = "add 3 to xs"
@@ -53,6 +56,46 @@ def test_the_card_s_code_answers_as_the_run_does(method, small_run, exported, mo
         exec(more, names)
         assert torch.equal(names["answer"], without_cache)
     assert len(code) == (2 if method == "layers" else 1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_decoder_alone_answers_without_us_as_in_the_run(method, decoder_run, tmp_path, monkeypatch, capsys):
+    done = export_component(decoder_run, choose(method), tmp_path / "out")
+    assert (done.comparison.same_answers, done.deeper_decoder) == (done.comparison.prompts, False)
+    monkeypatch.chdir(done.folder)
+    (code,) = list_code(read_card(done.folder))
+    names = {}
+    exec(code.replace("what is asked", PROMPT), names)
+    (wanted,) = answer(decoder_run, choose(method), [PROMPT], device="cpu")
+    # A run keeps special tokens inside an answer, which such a base gives and the page's code leaves out.
+    assert capsys.readouterr().out == re.sub(r"<extra_id_\d+>|<pad>|<unk>", "", wanted) + "\n"
+    assert wanted != ""
+    assert type(names["model"]).__name__ == "LlamaForCausalLM"
+    config = json.loads((done.folder / "config.json").read_text())
+    assert config["num_hidden_layers"] == (4 if method == "layers" else 3)
+
+
+def test_answers_end_with_the_tokenizers_and_the_generation_settings_tokens_too(
+    quick_tree, tiny_llama_folder, tmp_path
+):
+    folder = shutil.copytree(tiny_llama_folder, tmp_path / "base")
+    for name, ends in {"config.json": 7, "generation_config.json": [7, 9]}.items():
+        values = json.loads((folder / name).read_text()) | {"eos_token_id": ends}
+        (folder / name).write_text(json.dumps(values))
+    tree = quick_tree(methods=["base", "ia3"], base={"name": str(folder)})
+    run = run_experiment(build_settings(tree), root=tmp_path / "runs")
+    done = export_component(run, choose("ia3"), tmp_path / "out")
+    assert json.loads((done.folder / "generation_config.json").read_text())["eos_token_id"] == [1, 7, 9]
+
+
+@pytest.mark.parametrize("method", ["lora", "layers"])
+def test_an_adapter_of_a_decoder_alone(method, decoder_run, tmp_path, tiny_llama_folder, monkeypatch):
+    done = export_component(decoder_run, choose(method), tmp_path / "out", "peft")
+    monkeypatch.chdir(done.folder)
+    (code,) = list_code(read_card(done.folder))
+    names = {"BASE": tiny_llama_folder}
+    exec(code, names)
+    assert type(names["model"]).__name__ == "PeftModelForCausalLM"
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -99,6 +142,40 @@ def test_a_shared_component_is_the_one_after_the_last_task(small_run, exported):
     model = AutoModelForSeq2SeqLM.from_pretrained(exported["finetune"].folder)
     stored = small_run.task_folder("finetune", 0, "late")
     assert fingerprint_model(model) == fingerprint_model(AutoModelForSeq2SeqLM.from_pretrained(stored))
+
+
+def test_the_card_has_the_prompt_of_the_task_asked_for(tiny_run, tmp_path):
+    done = export_component(tiny_run, choose("finetune", "python"), tmp_path / "out")
+    assert "prompt = 'python: {}'" in read_card(done.folder)
+
+
+def test_what_was_merged_is_exported_as_it_answers(quick_tree, tmp_path):
+    tree = quick_tree(methods=["merged"], measurement={"agreement": False, "transfer": False})
+    run = run_experiment(build_settings(tree), root=tmp_path / "runs")
+    done = {
+        (form, task): export_component(run, choose("merged", task), tmp_path / form / task, form)
+        for form, task in (("hf", "early"), ("hf", "late"), ("peft", "early"))
+    }
+    plain, other = (done["hf", task].folder / "model.safetensors" for task in ("early", "late"))
+    assert plain.read_bytes() == other.read_bytes()  # one for all tasks
+    found = done["hf", "early"].comparison
+    assert found.same_answers == found.prompts > 0
+    stored = run.task_folder("merged", 0, "late") / "merged" / "adapter_model.safetensors"
+    assert (done["peft", "early"].folder / stored.name).read_bytes() == stored.read_bytes()
+
+
+def test_a_component_without_answers_of_its_own_is_exported(quick_tree, tmp_path):
+    # It has the same bytes as another method's, which had answered: nothing was decoded for it.
+    tree = quick_tree(
+        methods=["lora", "warm", "finetune", "single"], measurement={"agreement": False, "transfer": False}
+    )
+    run = run_experiment(build_settings(tree), root=tmp_path / "runs")
+    for entry in (entry for entry in run.read_results()["methods"] if entry["name"] in ("warm", "single")):
+        method, (walk,) = entry["name"], entry["seeds"]
+        own = [cell for cell in walk["cells"] if (cell["row"], cell["task"]) == (1, "early")]
+        assert {cell["origin"] for cell in own} == {"taken-over"}
+        done = export_component(run, choose(method), tmp_path / method)
+        assert done.comparison.same_answers == done.comparison.prompts > 0
 
 
 def test_no_path_of_this_machine_is_in_it(exported, tiny_base_folder, small_run):
@@ -206,7 +283,7 @@ def test_logits_that_are_no_numbers_do_not_pass(small_run, tmp_path, monkeypatch
 
 
 def test_a_tokenizer_that_saving_changed_is_noticed(small_run, tmp_path, monkeypatch):
-    def encode(texts, tokenizer):
+    def encode(texts, tokenizer, part):
         ids = [5, 1] if str(tmp_path) in tokenizer.name_or_path else [6, 1]
         return [ids for _ in texts]
 
@@ -263,7 +340,7 @@ def test_an_interrupt_leaves_nothing(tmp_path):
 
 
 def test_a_run_without_answers_cannot_be_checked(copied, tmp_path):
-    path = copied.task_folder("lora", 0, "early") / "predictions.jsonl"
+    path = copied.path / "base" / "predictions.jsonl"
     path.write_text("", encoding="utf-8")
     with pytest.raises(DataError, match="no predictions of 'early'"):
         export_component(copied, choose("lora"), tmp_path / "out")

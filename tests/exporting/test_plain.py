@@ -1,12 +1,13 @@
 """A base with a component on it as a plain model: the same function, of transformers' modules alone."""
 
+import copy
 import math
 
 import pytest
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from codestrata.components.hybrid import build_hybrid
 from codestrata.components.ia3 import build_ia3
@@ -16,6 +17,7 @@ from codestrata.components.own_layers import OwnLayersComponent
 from codestrata.components.weights import WeightsComponent
 from codestrata.errors import ComponentError
 from codestrata.exporting.comparison import compare_models
+from codestrata.exporting.exports import TOLERANCE
 from codestrata.exporting.plain import build_plain_model, has_deeper_decoder
 from codestrata.models.families import list_stacks
 from codestrata.models.fingerprints import fingerprint_model
@@ -50,7 +52,7 @@ def make_component(base, kind, placement="both"):
         case "ia3":
             return build_ia3(base, IA3Settings())
         case "own-layers":
-            return OwnLayersComponent(base, OwnLayersSettings(placement="both"))
+            return OwnLayersComponent(base, OwnLayersSettings(placement=placement))
     return WeightsComponent(base)
 
 
@@ -87,6 +89,48 @@ def test_it_computes_the_same_and_loads_without_us(kind, placement, tiny_t5, fir
     apart = compare_models(first_tiny_t5, loaded, ROWS, max_new_tokens=8)
     assert apart.largest_difference > 0.01 * apart.largest_logit  # what was compared is not the bare base
     assert component.active == "python"
+
+
+DECODERS = [
+    *(("llama", kind) for kind in ("lora", "layers", "weights", "own-layers", "hybrid", "between")),
+    *(("qwen2", kind) for kind in ("lora", "dora", "ia3", "hybrid", "between")),  # biases beside the maps
+    *(("qwen3", kind) for kind in ("ia3", "between")),
+]
+
+
+@pytest.mark.parametrize(("model_type", "kind"), DECODERS)
+def test_decoders_compute_the_same_and_load_without_us(kind, model_type, first_tiny_decoders, tmp_path):
+    base = copy.deepcopy(first_tiny_decoders[model_type])
+    activate_trained(base, *(("layers", "interleaved:1") if kind == "between" else (kind, "top")))
+    plain = build_plain_model(base)
+    plain.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    found = compare_models(base, loaded, ROWS, max_new_tokens=8)
+    assert found.largest_difference <= TOLERANCE * found.largest_logit
+    assert (found.same_answers, found.prompts) == (3, 3)
+    assert 3 <= found.tokens <= 3 * 8
+    apart = compare_models(first_tiny_decoders[model_type], loaded, ROWS, max_new_tokens=8)
+    assert apart.largest_difference > 0.01 * apart.largest_logit
+    blocks = {"layers": 5, "hybrid": 4, "between": 9}.get(kind, 3)
+    assert loaded.config.num_hidden_layers == len(loaded.model.layers) == blocks
+    assert len(getattr(loaded.config, "layer_types", [None] * blocks)) == blocks
+    assert base.config.num_hidden_layers == 3
+    assert not has_deeper_decoder(plain)
+
+
+def test_new_blocks_attend_as_the_blocks_they_follow(build_tiny_decoder, tmp_path):
+    full, near = "full_attention", "sliding_attention"
+    kinds = {"layer_types": [near, full, near], "use_sliding_window": True, "sliding_window": 4}
+    base = build_tiny_decoder("qwen2", **kinds)
+    activate_trained(base, "layers", "interleaved:2")
+    plain = build_plain_model(base)
+    assert plain.config.layer_types == [near, full, full, full, near]
+    assert base.config.layer_types == [near, full, near]
+    plain.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    found = compare_models(base, loaded, ROWS, max_new_tokens=8)
+    assert found.same_answers == 3
+    assert found.largest_difference <= TOLERANCE * found.largest_logit
 
 
 @pytest.mark.parametrize("placement", DEPTHS)

@@ -75,7 +75,7 @@ def check_interrupted(order, outcome, number):
     return lines[1].removeprefix(HINT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_the_command_that_is_printed_ends_the_run_as_if_nothing_had_been(
     nursery, interrupt, shell, small, number
 ):

@@ -173,7 +173,13 @@ def test_bounds_for_any_text(language, codes):
     assert complexity.n == blank.count(False)
 
 
-@pytest.mark.parametrize("language", list_languages())
+@pytest.mark.parametrize(
+    "language",
+    [
+        language if language in ("python", "javascript") else pytest.param(language, marks=pytest.mark.slow)
+        for language in list_languages()
+    ],
+)
 def test_large_and_deep_code(language):
     # tree-sitter's Lua needs half a minute for 100 kB of this.
     broken = "if a && b {\n" * (800 if language == "lua" else 8_000)

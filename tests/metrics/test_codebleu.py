@@ -239,7 +239,11 @@ LARGE = [
 ]
 
 
-@pytest.mark.parametrize("code", LARGE, ids=lambda code: repr(code[:12]))
+@pytest.mark.parametrize(
+    "code",
+    [LARGE[0], LARGE[1], *(pytest.param(code, marks=pytest.mark.slow) for code in LARGE[2:])],
+    ids=lambda code: repr(code[:12]),
+)
 def test_large_and_deep_code_takes_bounded_time(code):
     start = time.process_time()
     score_codebleu([pair(code, code), pair("x = 1", code)], "python")
@@ -330,7 +334,14 @@ def load_real_pairs(language, count):
 
 @pytest.mark.parametrize(
     ("language", "most_apart"),
-    [("python", 5), ("javascript", 0), ("java", 0), ("go", 0), ("ruby", 0), ("php", 25)],
+    [
+        ("python", 5),
+        ("javascript", 0),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("java", 0), ("go", 0), ("ruby", 0), ("php", 25))
+        ),
+    ],
 )
 def test_parity_on_real_functions(language, most_apart):
     count = 60 if language in ("java", "go", "ruby", "php") else 120

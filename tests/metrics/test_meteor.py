@@ -93,7 +93,7 @@ def forget_wordnet():
 @pytest.fixture
 def fresh_wordnet():
     """No WordNet is loaded, before and after."""
-    forget_wordnet()
+    load_wordnet.cache_clear()
     yield
     forget_wordnet()
 

@@ -145,7 +145,9 @@ def test_deep_code(language):
         assert 0 <= score([pair(DEEP, "x = 1")], language).value <= 1
 
 
-@pytest.mark.parametrize("code", ["(" * 100_000, "1+" * 50_000, "\0" * 100_000])
+@pytest.mark.parametrize(
+    "code", ["(" * 100_000, pytest.param("1+" * 50_000, marks=pytest.mark.slow), "\0" * 100_000]
+)
 def test_large_code(code):
     for score in SCORES:
         assert 0 <= score([pair(code, DEEP)], "python").value <= 1

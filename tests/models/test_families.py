@@ -6,8 +6,9 @@ from peft import IA3Config, LoraConfig, get_peft_model
 from torch import nn
 from transformers import BertConfig, BertModel, T5Config, T5EncoderModel
 
-from codestrata.errors import ModelError
+from codestrata.errors import ModelError, SettingsError
 from codestrata.models.families import (
+    choose_stacks,
     copy_block,
     find_family,
     find_weight,
@@ -26,7 +27,7 @@ def test_other_models_are_refused_with_their_type():
     config = BertConfig(
         vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
-    with pytest.raises(ModelError, match=r"BertModel is of model type 'bert'.*Known: t5"):
+    with pytest.raises(ModelError, match=r"BertModel is of model type 'bert'.*: llama, qwen2, qwen3, t5"):
         find_family(BertModel(config))
     with pytest.raises(ModelError, match=r"Linear is of model type None"):
         find_family(nn.Linear(1, 1))
@@ -40,6 +41,55 @@ def test_stacks_are_those_the_model_has(build_tiny_t5):
     }
     encoder = T5EncoderModel(T5Config(vocab_size=8, d_model=8, d_kv=2, d_ff=8, num_layers=1, num_heads=2))
     assert list_stacks(encoder) == {"encoder": ["encoder.block.0"]}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
+def test_decoders_are_known(model_type, first_tiny_decoders):
+    model = first_tiny_decoders[model_type]
+    family = find_family(model)
+    assert (family.name, family.is_causal) == (model_type, True)
+    assert list_stacks(model) == {"decoder": [f"model.layers.{number}" for number in range(3)]}
+    assert list_running_blocks(model, "decoder") == list(model.model.layers)
+    assert list_lora_targets(model) == family.linear_maps
+    block = model.model.layers[1]
+    assert list_output_projections(family, block) == [block.self_attn.o_proj, block.mlp.down_proj]
+    assert getattr(model.config, family.depths["decoder"]) == 3
+    assert isinstance(getattr(model.model, family.final_norm), nn.Module)
+    assert family.carry(("h",), "h2") == ("h2",)
+    twin = copy_block(family, block, cache_index=7)
+    assert (twin.self_attn.layer_idx, block.self_attn.layer_idx) == (7, 1)
+    assert twin.self_attn.config is block.self_attn.config
+    assert (find_weight(block.self_attn.q_proj) is None) is (model_type == "qwen2")  # it has a bias
+
+
+@pytest.mark.parametrize(
+    ("placement", "on_t5", "on_llama"),
+    [
+        ("top", ("decoder",), ("decoder",)),
+        ("decoder-top", ("decoder",), ("decoder",)),
+        ("encoder-top", ("encoder",), None),
+        ("both", ("encoder", "decoder"), None),
+    ],
+)
+def test_tops(placement, on_t5, on_llama, tiny_t5, tiny_llama):
+    assert choose_stacks(tiny_t5, placement) == on_t5
+    if on_llama is not None:
+        assert choose_stacks(tiny_llama, placement) == on_llama
+        return
+    message = f"x is '{placement}': the base has no encoder. It is made of a decoder alone: use \"top\""
+    with pytest.raises(SettingsError, match=message):
+        choose_stacks(tiny_llama, placement, label="x")
+
+
+def test_the_top_of_a_model_that_writes_no_answers():
+    encoder = T5EncoderModel(T5Config(vocab_size=8, d_model=8, d_kv=2, d_ff=8, num_layers=1, num_heads=2))
+    with pytest.raises(SettingsError, match=r"no decoder\. .* use \"encoder-top\""):
+        choose_stacks(encoder, "top")
+
+
+def test_a_stack_without_blocks_has_no_top(build_tiny_decoder):
+    with pytest.raises(SettingsError, match="the base has no decoder"):
+        choose_stacks(build_tiny_decoder("llama", num_hidden_layers=0), "top")
 
 
 def test_lora_targets_are_linear_maps_that_exist(tiny_t5, build_tiny_t5):

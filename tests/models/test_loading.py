@@ -16,6 +16,34 @@ def load(folder, **values):
     return load_base(BaseSettings(name=str(folder), **values), CPU)
 
 
+@pytest.mark.parametrize("model_type", ["llama", "qwen2", "qwen3"])
+@pytest.mark.parametrize("weights", ["trained", "random"])
+def test_decoders_are_loaded_as_such(model_type, weights, tiny_decoder_folders):
+    base = load(tiny_decoder_folders[model_type], weights=weights)
+    assert type(base.model).__name__.lower() == f"{model_type}forcausallm"
+    assert base.weights_format == ("safetensors" if weights == "trained" else None)
+    tied = base.model.lm_head.weight is base.model.model.embed_tokens.weight
+    assert tied is (model_type != "llama")
+    tokenizer = base.tokenizer
+    assert tokenizer.pad_token == ("</s>" if model_type == "llama" else "<pad>")
+    text = "def f(xs):\n    return 12"
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+
+
+def test_random_weights_are_in_single_precision_whatever_the_stored_ones_are(tiny_qwen3_folder, tmp_path):
+    folder = shutil.copytree(tiny_qwen3_folder, tmp_path / "mine")
+    edit(folder / "config.json", dtype="bfloat16")
+    for weights in ("random", "trained"):
+        assert load(folder, weights=weights).model.dtype == torch.float32
+
+
+def test_a_tokenizer_that_cannot_end_an_answer_is_refused(tiny_qwen3_folder, tmp_path):
+    folder = shutil.copytree(tiny_qwen3_folder, tmp_path / "mine")
+    edit(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ModelError, match=r"without an end token.*base\.tokenizer="):
+        load(folder)
+
+
 @pytest.fixture
 def folder(tiny_base_folder, tmp_path):
     """A copy of the tiny base's folder, to be damaged."""
@@ -107,6 +135,14 @@ def damage_config(folder):
     (folder / "config.json").write_text("{")
 
 
+def change_shapes(folder):
+    edit(folder / "config.json", d_ff=40)
+
+
+def contradict(folder):
+    edit(folder / "config.json", d_model="wide")
+
+
 def damage_tokenizer(folder):
     (folder / "tokenizer.json").write_text('{"a": 1}')
 
@@ -138,6 +174,8 @@ def change_to_unsupported_family(folder):
         damage_weights,
         cut_weights,
         damage_config,
+        change_shapes,
+        contradict,
         damage_tokenizer,
         change_family,
         change_to_unsupported_family,

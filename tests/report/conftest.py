@@ -72,11 +72,15 @@ class TreeMaker:
         swap = {"n": 50, "median_milliseconds": 0.25, "largest_milliseconds": 0.75}
         return {
             "seed": 0,
+            "order": 0,
             "swap": None if shared else swap,
+            "routing": None,
+            "merging": None,
             "trainings": own,
             "cells": cells,
             "R": {split: {metric: matrix for metric in METRICS} for split in COUNTS},
             "continual": {metric: make_continual(name, per_seed=True) for metric in METRICS},
+            "sample_efficiency": [],
             "transfer": {"X": None, "reason": "one component serves all tasks", "cells": []}
             if shared
             else {
@@ -97,6 +101,7 @@ class TreeMaker:
             "schedule": schedule,
             "selection": "oracle",
             "about": f"about {name}",
+            "verified": None,
             "source": None,
             "unfinished": {"count": 0, "n": 720},
             "final": {
@@ -108,6 +113,7 @@ class TreeMaker:
                 for split in COUNTS
             },
             "continual": {metric: make_continual(name) for metric in METRICS},
+            "orders": None,
             "intransigence": {
                 "reference": None,
                 "metrics": {metric: {task: make_gap() for task in TASKS} for metric in METRICS},
@@ -176,6 +182,9 @@ def make_training(name, task):
         "seed": 0,
         "learning_rate": 0.01,
         "steps": 300,
+        "planned_steps": 300,
+        "taken_over_from": None,
+        "stopped": "all steps",
         "examples": 7200,
         "tokens": 400_000,
         "padding": 0.17,
@@ -194,6 +203,7 @@ def make_training(name, task):
         "passes": 310,
         "batch_tokens": 8192,
         "states": make_states() if name == "layers" else None,
+        "validation": None,
         "examples_per_second": 240.0,
         "tokens_per_second": 13333.3,
         "parameter_share": parameters / 60_000_000,
@@ -325,7 +335,8 @@ def make_results():
     against = make_control_comparisons()
     packages = {"codestrata": "0.1.0", "torch": "2.13.0"}
     return {
-        "schema_version": 5,
+        "schema_version": 6,
+        "extended_from": None,
         "sessions": 1,
         "run": "made-1",
         "settings": {"preset": "pocket", "seeds": [0], "base": {"weights": "trained"}},
@@ -344,6 +355,7 @@ def make_results():
             for name in ("echo", "nearest")
         ],
         "tasks": [make_task(task) for task in TASKS],
+        "orders": [list(TASKS)],
         "methods": [maker.make_method(name, base_cells) for name in METHODS],
         "comparisons": make_comparisons(),
         "control_comparisons": against,
@@ -359,6 +371,8 @@ def make_results():
             "trainings": 6,
             "base_unchanged": 6,
         },
+        "fair": None,
+        "sample_efficiency": None,
         "noise_floor": make_noise(maker),
         "founding": None,
         "environment": {

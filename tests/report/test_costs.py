@@ -17,6 +17,13 @@ def test_every_training_has_a_line(results):
     assert (row["final loss"], row["peak MiB"], row["steps"]) == ("1.234", MISSING, "300")
 
 
+def test_a_line_says_in_which_order_its_tasks_came_where_there_are_several(results):
+    results["orders"] = [["python", "javascript"], ["javascript", "python"]]
+    results["methods"][1]["seeds"][0]["order"] = 1
+    rows = build_cost_table(results).rows
+    assert [row[1] for row in rows[:3]] == ["0, javascript > python"] * 2 + ["0, python > javascript"]
+
+
 def test_memory_counters_are_named_once(results):
     assert list_memory_counters(results) == ["VmHWM of the process"]
     results["methods"] = results["methods"][:1]

@@ -50,7 +50,8 @@ def test_proofs_are_counted_by_their_kind():
     training = {"base_fingerprint_before": "a", "base_fingerprint_after": "a"}
     trainings = (training, training | {"base_fingerprint_after": "b"})
     walk = Walk(seed=0, trainings=trainings, cells=cells)
-    lora, finetune = {"name": "lora", "schedule": "isolated"}, {"name": "finetune", "schedule": "sequential"}
+    lora = {"name": "lora", "schedule": "isolated", "selection": "oracle"}
+    finetune = {"name": "finetune", "schedule": "sequential", "selection": "oracle"}
     shared = Walk(seed=0, trainings=(), cells=(replace(CELL, origin="taken-over"),))
     walks = [MethodWalks(method=lora, walks=(walk, walk)), MethodWalks(method=finetune, walks=(shared,))]
     found = describe_isolation(walks, "canary")

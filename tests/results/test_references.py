@@ -38,8 +38,9 @@ def make_walk(rows, seed=0):
     return Walk(seed=seed, trainings=(), cells=cells)
 
 
-def make_method(name, component, schedule, *rows, retention=None):
+def make_method(name, component, schedule, *rows, retention=None, selection="oracle"):
     method = {"name": name, "component": component, "schedule": schedule, "retention": retention}
+    method["selection"] = selection
     return MethodWalks(method=method, walks=tuple(make_walk(of_seed, n) for n, of_seed in enumerate(rows)))
 
 

@@ -53,6 +53,9 @@ def make_training(**changes):
         "seed": 0,
         "learning_rate": 0.1,
         "steps": 2,
+        "planned_steps": 2,
+        "taken_over_from": None,
+        "stopped": "all steps",
         "examples": 6,
         "tokens": 60,
         "padding": 0.25,
@@ -72,6 +75,7 @@ def make_training(**changes):
         "passes": 2,
         "batch_tokens": 60,
         "states": None,
+        "validation": None,
     }
     return Training(**{**values, **changes})
 
@@ -88,6 +92,7 @@ def make_walk(values, origins=None):
 def make_measured(*walks, tasks=TASKS, schedule="sequential"):
     """A whole run of one method, as far as its matrices need it."""
     method = {"name": "lora", "component": "lora", "schedule": schedule, "retention": None}
+    method["selection"] = "oracle"
     return Measured(
         run="mine",
         settings=Settings(tasks=(TaskSettings(name="python"),)),
@@ -144,6 +149,30 @@ def test_a_task_has_sizes_and_drops():
     assert tree["dropped"] == {"no docstring": 3}
     assert tree["truncated"] == {"train_prompts": 1, "train_targets": 0}
     assert (tree["objective"], tree["evaluation_objective"]) == ("copy", "continue")
+
+
+@pytest.mark.parametrize(
+    ("template", "test", "prefix"),
+    [
+        ("lua: {}", "lua: b", "lua: "),
+        ("lua: {} now", "lua: b", "lua: "),
+        ("lua: {}", "b", None),
+        ("{}", "lua: b", None),
+    ],
+)
+def test_a_task_whose_prompts_all_begin_as_its_template_says_so(template, test, prefix):
+    examples = [Example(identifier=prompt, prompt=prompt, target="t") for prompt in ("lua: a", test)]
+    task = Task(
+        name="lua",
+        language="lua",
+        objective="generate",
+        evaluation_objective="generate",
+        train=(examples[0],),
+        validation=(),
+        test=(examples[1],),
+        prompt_template=template,
+    )
+    assert describe_task(task, "f", {})["prompt_prefix"] == prefix
 
 
 def test_the_matrix_has_a_row_for_the_base_and_holes_where_nothing_was_measured():

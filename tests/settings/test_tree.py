@@ -10,7 +10,7 @@ from hypothesis import settings as property_settings
 from hypothesis import strategies as st
 
 from codestrata.errors import SettingsError
-from codestrata.settings import components, reading, retention, sections, tree
+from codestrata.settings import components, fair, reading, retention, sections, selection, tree
 from codestrata.settings.reading import apply_assignment, merge
 from codestrata.settings.tree import Settings, build_settings, fingerprint, to_tree
 
@@ -18,7 +18,7 @@ PROPERTY = property_settings(deadline=None, max_examples=30)
 
 SECTIONS = [
     entry
-    for module in (components, retention, sections, tree)
+    for module in (components, fair, retention, sections, selection, tree)
     for _, entry in inspect.getmembers(module, dataclasses.is_dataclass)
     if entry.__module__ == module.__name__
 ]
@@ -201,6 +201,7 @@ def test_whole_numbers_pass_for_floats():
         ("lora", "alpha", 0.1, 0.0),
         ("lora", "dropout", 0.0, -0.1),
         ("layers", "blocks", 1, 0),
+        ("routing", "shrinkage", 1e-6, 9e-7),
         ("decoding", "batch_size", 1, 0),
         ("decoding", "max_new_tokens", 1, 0),
         ("decoding", "beams", 1, 0),
@@ -286,6 +287,37 @@ def test_training_lasts_for_some_time(training):
         sections.TrainingSettings(**training)
 
 
+@pytest.mark.parametrize(
+    ("training", "message"),
+    [
+        ({"patience": 2}, "training.patience is 2, but nothing is validated: set training.validation_steps"),
+        (
+            {"keep": "best"},
+            "training.keep is 'best', but nothing is validated: set training.validation_steps",
+        ),
+        ({"validation_steps": 0}, "training.validation_steps is 0: it must be at least 1"),
+        ({"validation_steps": 5, "patience": 0}, "training.patience is 0: it must be at least 1"),
+        ({"validation_steps": 5, "keep": "bset"}, "Unknown training.keep 'bset'. Did you mean 'best'?"),
+    ],
+)
+def test_stopping_and_choosing_weights_need_validation(training, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
+        build_settings(build_tree(training=training))
+
+
+def test_validation_needs_examples_of_every_task():
+    tree = build_tree(training={"validation_steps": 5, "patience": 1, "keep": "best"})
+    assert build_settings(tree).training.keep == "best"
+    tree["tasks"] = [{"name": "a"}, {"name": "b", "validation_examples": 0}, {"name": "c"}]
+    with pytest.raises(
+        SettingsError, match=r"tasks\.validation_examples is 0 for 'b': hold some examples out"
+    ):
+        build_settings(tree)
+    apply_assignment(tree, "training.validation_steps=null")
+    with pytest.raises(SettingsError, match=r"training\.patience is 1, but nothing is validated"):
+        build_settings(tree)
+
+
 def test_a_file_task_needs_its_path():
     with pytest.raises(SettingsError, match="path is missing for task 'mine'"):
         sections.TaskSettings(name="mine", source="file")
@@ -345,7 +377,7 @@ def test_names_that_differ_in_case_only_are_refused():
 
 
 @pytest.mark.parametrize(
-    "placement", ["encoder-top", "decoder-top", "both", "interleaved:1", "interleaved:12"]
+    "placement", ["top", "encoder-top", "decoder-top", "both", "interleaved:1", "interleaved:12"]
 )
 def test_good_placements_pass(placement):
     assert components.LayersSettings(placement=placement).placement == placement
@@ -354,7 +386,7 @@ def test_good_placements_pass(placement):
 @pytest.mark.parametrize(
     "placement",
     [
-        "top",
+        "upper-top",
         "",
         "interleaved",
         "interleaved:",
@@ -365,7 +397,7 @@ def test_good_placements_pass(placement):
     ],
 )
 def test_other_placements_are_refused_with_the_choices(placement):
-    choices = "encoder-top, decoder-top, both or interleaved:<positive whole number>"
+    choices = "top, encoder-top, decoder-top, both or interleaved:<positive whole number>"
     with pytest.raises(SettingsError, match=rf"layers\.placement is '{placement}': use {choices}"):
         components.LayersSettings(placement=placement)
 

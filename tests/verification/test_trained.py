@@ -62,7 +62,7 @@ def test_components_of_untouched_runs_pass_and_their_fingerprints_are_given(smal
 
 
 def test_a_flipped_bit_is_named_by_its_file(run):
-    flip(run.task_folder(*EARLY) / "adapter_model.safetensors")
+    flip(run.task_folder(*EARLY.place) / "adapter_model.safetensors")
     found, fingerprints = check(run)
     assert found.verdict == "differs"
     assert "changed since it was written" in found.first
@@ -71,7 +71,7 @@ def test_a_flipped_bit_is_named_by_its_file(run):
 
 
 def test_other_tensors_in_a_folder_that_fits_itself_are_named(run):
-    edit_tensors(run.task_folder(*EARLY))
+    edit_tensors(run.task_folder(*EARLY.place))
     edit_tensors(run.path / "methods/finetune/seed-0/late", "model.safetensors")
     said = check(run)[0].differences
     assert len(said) == 3
@@ -81,7 +81,7 @@ def test_other_tensors_in_a_folder_that_fits_itself_are_named(run):
 
 
 def test_swapped_folders_are_named(run):
-    early, late = run.task_folder(*EARLY), run.task_folder(*LATE)
+    early, late = run.task_folder(*EARLY.place), run.task_folder(*LATE.place)
     early.rename(run.path / "aside")
     late.rename(early)
     (run.path / "aside").rename(late)
@@ -123,7 +123,7 @@ def test_another_configuration_in_a_founding_copy_is_named(run):
     ],
 )
 def test_what_a_component_says_of_itself_must_fit(run, edit, said):
-    edit_header(run.task_folder(*EARLY), edit)
+    edit_header(run.task_folder(*EARLY.place), edit)
     found = check(run)[0]
     assert found.verdict == "differs"
     assert said in found.first
@@ -173,15 +173,15 @@ def test_a_fingerprint_in_the_results_that_is_another_one_is_named(run, edit, sa
 
 
 def test_no_component_is_read_outside_the_run(run, tmp_path):
-    shutil.move(run.task_folder(*EARLY), tmp_path / "outside")
-    run.task_folder(*EARLY).symlink_to(tmp_path / "outside")
+    shutil.move(run.task_folder(*EARLY.place), tmp_path / "outside")
+    run.task_folder(*EARLY.place).symlink_to(tmp_path / "outside")
     found, fingerprints = check(run)
     assert "leads out of run" in found.first
     assert EARLY not in fingerprints
 
 
 def test_a_pickle_in_the_place_of_tensors_is_not_opened(run):
-    folder = run.task_folder(*EARLY)
+    folder = run.task_folder(*EARLY.place)
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
     with pytest.raises(ComponentError, match="a pickle, which is not opened"):
         read_component(folder, "lora", open_case(run).claims.base.fingerprint)
