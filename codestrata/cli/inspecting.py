@@ -133,15 +133,16 @@ def methods(as_json: JsonOption = False) -> None:
     rows = tuple(
         (
             entry.name,
-            entry.component or "",
-            entry.retention or "",
-            entry.schedule,
-            entry.selection,
-            entry.about,
-            entry.source or "",
-            entry.verified or "",
+            "\n".join(filter(None, (entry.component, entry.retention, entry.schedule, entry.selection))),
+            "\n".join(
+                (
+                    entry.about,
+                    f"paper: {entry.source or 'none'}",
+                    f"verified: {entry.verified or 'not yet'}",
+                )
+            ),
         )
         for entry in METHODS.values()
     )
-    header = ("name", "component", "retention", "schedule", "selection", "about", "source", "verified")
+    header = ("name", "component, retention,\nschedule, selection", "what it is")
     Console().print(render(Table("Methods", header, rows)))
