@@ -51,7 +51,8 @@ from codestrata.engine.host import keep_buffers
 from codestrata.engine.precision import choose_precision
 from codestrata.models.loading import load_base
 from codestrata.settings.components import LoraSettings
-from codestrata.settings.sections import BaseSettings, DecodingSettings, TaskSettings, TrainingSettings
+from codestrata.settings.sections import BaseSettings, DecodingSettings, TrainingSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.training import fit
 
 CPU = torch.device("cpu")

@@ -87,6 +87,7 @@ def predict_control(
             completion=completion,
             tests=example.tests,
             group=example.group,
+            prelude=example.prelude,
             sample=sample,
         )
         for example, completion in zip(examples, completions, strict=True)

@@ -3,6 +3,7 @@
     CodestrataError
     ├── SettingsError      a setting, a name on the command line or a combination that makes no sense (exit 2)
     ├── DataError          a data file or record that cannot be used; carries file and line
+    │   └── SlowParseError a source text whose syntax tree takes too long
     ├── ModelError         a base model that cannot be loaded or is not supported
     │   └── HubError       the model hub could not be reached
     ├── ComponentError     a component that does not fit its base, or is damaged
@@ -39,6 +40,10 @@ class DataError(CodestrataError):
         super().__init__(place + message)
         self.path = path
         self.line = line
+
+
+class SlowParseError(DataError):
+    """A source text is so far from its language that its syntax tree takes too long."""
 
 
 class ModelError(CodestrataError):

@@ -92,6 +92,7 @@ def build_prediction(
         completion=done.text,
         tests=example.tests,
         group=example.group,
+        prelude=example.prelude,
         finished=done.finished,
         tokens=len(done.ids),
         sample=sample,

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -88,6 +89,12 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
                 os.unlink(temporary)
             raise
         sync_folder(path.parent)
+
+
+def find_user_cache() -> Path:
+    """The folder in which the user's programs keep what they can make again, with one of ours in it."""
+    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or usual)) / "codestrata"
 
 
 def write_all(handle: int, content: bytes | memoryview) -> None:
@@ -351,17 +358,24 @@ def parse_jsonl(lines: Iterable[bytes], path: Path) -> Iterator[tuple[int, dict[
     Raises: DataError: a line is not UTF-8, not an object, or as ``parse_json`` says; with file and line.
     """
     for number, line in enumerate(lines, start=1):
-        if line.isspace():
-            continue
-        try:
-            text = line.decode("utf-8")
-        except UnicodeDecodeError as error:
-            message = f"not UTF-8: {error.reason} at byte {error.start}"
-            raise DataError(message, path=path, line=number) from error
-        row = parse_json(text, path, line=number)
-        if not isinstance(row, dict):
-            raise DataError(f"expected a JSON object, found {type(row).__name__}", path=path, line=number)
-        yield number, row
+        if not line.isspace():
+            yield number, parse_row(line, path, number)
+
+
+def parse_row(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    """The object of one line of JSONL; ``path`` and ``number`` are named in errors.
+
+    Raises: DataError: the line is not UTF-8, not an object, or as ``parse_json`` says.
+    """
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8: {error.reason} at byte {error.start}"
+        raise DataError(message, path=path, line=number) from error
+    row = parse_json(text, path, line=number)
+    if not isinstance(row, dict):
+        raise DataError(f"expected a JSON object, found {type(row).__name__}", path=path, line=number)
+    return row
 
 
 def parse_json(text: str, path: Path, *, line: int | None = None, allow_nan: bool = False) -> Any:

@@ -1,29 +1,36 @@
 """What every step of a run needs, loaded once: settings, the frozen base, the tasks and their token ids.
 
-What this does not do: train, evaluate, or write anything.
+What this does not do: train, evaluate, or write anything but the examples of mined tasks.
 """
 
 import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from codestrata.data.batches import EncodedExamples, encode_examples
-from codestrata.data.tasks import load_task
+from codestrata.data.kept import read_task, write_task
+from codestrata.data.repetition import TrainingStretches
+from codestrata.data.shared import describe_shared, find_shared_examples
+from codestrata.data.splits import FEW_TESTS
+from codestrata.data.tasks import check_task, load_task
 from codestrata.data.tokens import encode_prompts
 from codestrata.engine.host import Host, prepare_host
 from codestrata.engine.states import StateStore
-from codestrata.errors import DataError
+from codestrata.errors import DataError, describe_unknown
+from codestrata.files import find_user_cache
 from codestrata.interrupts import Interrupts
 from codestrata.journal import Journal
+from codestrata.languages.parsing import list_languages
 from codestrata.models.families import find_family
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Example, SplitName, Task
-from codestrata.settings.sections import CacheSettings, TaskSettings
+from codestrata.settings.sections import CacheSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 
@@ -38,6 +45,8 @@ class Lab:
     of the tasks from 0; ``tasks`` come in it. ``fair`` is what was solved to make methods comparable, as the
     results have it. In the lab of one method ``settings`` are the method's own, ``run_settings`` those of the
     run, and ``steps`` (task -> optimizer steps) stand for what the settings say of its trainings.
+    ``stretches`` are those of the tasks' training text, for finding repetitions of it. ``shared_examples``
+    are tests of one task that another is trained on, as the results have them.
     """
 
     settings: Settings
@@ -55,6 +64,8 @@ class Lab:
     fair: Mapping[str, Any] | None = None
     run_settings: Settings | None = None
     steps: Mapping[str, int] = field(default_factory=dict)
+    stretches: TrainingStretches = field(default_factory=TrainingStretches)
+    shared_examples: tuple[Mapping[str, Any], ...] = ()
 
 
 def open_lab(
@@ -63,15 +74,21 @@ def open_lab(
     *,
     journal: Journal | None = None,
     interrupts: Interrupts | None = None,
+    kept: Path | None = None,
 ) -> Lab:
-    """Load what the settings name, on the device they name.
+    """Load what the settings name, on the device they name; examples that ``keep_tasks`` kept, from ``kept``.
 
     Raises: DataError, HubError, ModelError: as ``load_task`` and ``load_base`` say.
     """
     journal = journal or Journal()
     host = prepare_host(threads=settings.device.threads, keep_memory=settings.device.keep_memory)
     cache = choose_cache_folder(settings.cache)
-    progress.start("load base and tasks", 1 + len(settings.tasks))
+    phase = "load base and tasks", 1 + len(settings.tasks)
+    progress.start(*phase)
+    recalled = {section.name: recall_task(section, kept) for section in settings.tasks}
+    for section in settings.tasks:
+        if recalled[section.name] is None:
+            check_task(section)
     tasks, encoded, validation, cut_prompts = [], {}, {}, {}
     with journal.clock("loading"):
         base = load_base(settings.base, choose_device(settings.device.name))
@@ -81,9 +98,11 @@ def open_lab(
             progress.say(f"{settings.base.name} has no safetensors: read by torch's restricted unpickler")
         progress.advance(1, settings.base.name)
         for number, section in enumerate(settings.tasks, start=2):
-            task = load_task(section)
-            if shortage := describe_shortage(task, section):
-                progress.say(shortage)
+            task = recalled[section.name] or load_task(section, cache=cache, progress=progress)
+            if section.is_mined:
+                progress.start(*phase)  # mining is a phase of its own
+            for remark in list_remarks(task, section):
+                progress.say(remark)
             check_validation(task, settings)
             tasks.append(task)
             encode = partial(
@@ -101,6 +120,9 @@ def open_lab(
             prompts = encode_prompts(asked, base.tokenizer, causal=causal)
             cut_prompts[task.name] = sum(len(ids) > settings.training.max_prompt_tokens for ids in prompts)
             progress.advance(number, section.name)
+        shared_examples = find_shared_examples(tasks)
+        for sentence in describe_shared(shared_examples):
+            progress.say(sentence)
     return Lab(
         settings=settings,
         base=base,
@@ -113,7 +135,30 @@ def open_lab(
         progress=progress,
         journal=journal,
         interrupts=interrupts or Interrupts(),
+        shared_examples=shared_examples,
     )
+
+
+def recall_task(section: TaskSettings, folder: Path | None) -> Task | None:
+    """The task as ``keep_tasks`` kept it in a run's folder; ``None`` where it is not there.
+
+    Raises: DataError: its file is damaged.
+    """
+    if not section.is_mined or folder is None:
+        return None
+    path = folder / f"{section.name}.jsonl"
+    return read_task(path) if path.exists() else None
+
+
+def keep_tasks(lab: Lab, folder: Path) -> None:
+    """Keep the examples of the tasks that were mined: the trees they came from change as people work.
+
+    Raises: StorageError: a file cannot be written.
+    """
+    for section, task in zip(lab.settings.tasks, lab.tasks, strict=True):
+        path = folder / f"{section.name}.jsonl"
+        if section.is_mined and not path.exists():
+            write_task(path, task)
 
 
 def check_validation(task: Task, settings: Settings) -> None:
@@ -130,6 +175,16 @@ def check_validation(task: Task, settings: Settings) -> None:
         f"{settings.training.validation_steps}: give the task more records or groups to hold some out, "
         "or set training.validation_steps to null."
     )
+
+
+def list_remarks(task: Task, section: TaskSettings) -> Iterator[str]:
+    """What to know of a task before it is trained: few examples, few tests, a language not spelt right."""
+    if shortage := describe_shortage(task, section):
+        yield shortage
+    yield from (f"{task.name}: {note}" for note in task.notes if note.startswith(FEW_TESTS))
+    known = list_languages()
+    if task.language not in known and get_close_matches(task.language, known, n=1):
+        yield f"{task.name}: {describe_unknown('language', task.language, known)} Its code is not parsed."
 
 
 def describe_shortage(task: Task, section: TaskSettings) -> str | None:
@@ -152,8 +207,7 @@ def choose_cache_folder(settings: CacheSettings) -> Path:
     """Where token ids and states are kept: as set, else in the user's cache folder."""
     if settings.folder is not None:
         return Path(os.path.expanduser(settings.folder))
-    usual = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
-    return Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME") or usual)) / "codestrata"
+    return find_user_cache()
 
 
 def list_splits(task: Task) -> dict[SplitName, tuple[Example, ...]]:

@@ -31,7 +31,10 @@ class Example:
     """One (prompt, target) pair of a task.
 
     ``tests`` is source code in the task's language, run after a completion; it raises if the completion is
-    wrong. ``group`` names what the example has in common with others (a problem family, a repository).
+    wrong. ``prelude`` is source code that stands before a completion when it is run, such as the head of a
+    function whose body is asked for; where there is one, even an empty one, what a completion holds after the
+    function that was asked for is not run. ``group`` names what the example has in common with others (a
+    problem family, a repository).
     """
 
     identifier: str
@@ -39,6 +42,7 @@ class Example:
     target: str
     tests: str | None = None
     group: str | None = None
+    prelude: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +52,8 @@ class Task:
     ``train`` and ``validation`` hold examples of the training objective, ``test`` and ``unseen`` of the
     evaluation objective. ``unseen`` is a second test split, of kinds of problem that no training contains;
     it is reported apart and may be empty. ``dropped`` counts the records that could not serve, by reason;
-    ``notes`` say what else a reader of the results should know about the data.
+    ``notes`` say what else a reader of the results should know about the data; ``duplicates`` is the report
+    on near duplicates, as plain values for the results, ``None`` where none were looked for.
     ``prompt_template`` turns what a person types into a prompt of this task (``{}`` is the text).
     """
 
@@ -62,6 +67,7 @@ class Task:
     unseen: tuple[Example, ...] = ()
     dropped: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    duplicates: Mapping[str, Any] | None = None
     prompt_template: str = "{}"
 
 
@@ -72,7 +78,9 @@ class Prediction:
     ``finished`` is False where the answer was cut at the length limit; ``tokens`` is its length. ``sample``
     counts the answers to one example from 0. ``agreed`` and ``shifted`` say, of ``tokens``, how many the base
     would have said too in this place, and how many it ranks below its first three; ``None`` where the base
-    was not asked.
+    was not asked. ``repeats`` says whether the completion repeats training text of the component that
+    answered word for word (``data.repetition``), and ``target_repeats`` whether the target does; ``None``
+    where that was not looked at. ``prelude`` is the example's.
     """
 
     identifier: str
@@ -86,6 +94,9 @@ class Prediction:
     sample: int = 0
     agreed: int | None = None
     shifted: int | None = None
+    repeats: bool | None = None
+    target_repeats: bool | None = None
+    prelude: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -114,6 +114,11 @@ class RunDirectory:
         return self.path / SETTINGS_FILE
 
     @property
+    def data_folder(self) -> Path:
+        """Where the examples of tasks lie whose source may change or go."""
+        return self.path / "data"
+
+    @property
     def journal_folder(self) -> Path:
         """Where the finished units of an unfinished run lie."""
         return self.path / JOURNAL

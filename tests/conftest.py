@@ -3,7 +3,9 @@
 import copy
 import json
 import os
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,14 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Token ids and states of the tests stay out of the user's cache folder, in subprocesses too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hasty_disk() -> Iterator[None]:
+    """Nothing waits for the disk: no test cuts the power, and those of what is synced replace the call."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # what is no open file is refused all the same
         yield
 
 
@@ -79,7 +89,7 @@ def tiny_base_folder(build_tiny_t5: Callable[..., Any], tmp_path_factory: pytest
     """A folder as a user might name in ``base.name``: a tiny random T5 and a tokenizer that fits kata."""
     from codestrata.data.kata.problems import load_kata
     from codestrata.models.pocket import build_tokenizer
-    from codestrata.settings.sections import TaskSettings
+    from codestrata.settings.tasks import TaskSettings
 
     task = load_kata(TaskSettings(name="python", train_examples=20, validation_examples=0, test_examples=1))
     tokenizer = build_tokenizer([text for example in task.train for text in (example.prompt, example.target)])
@@ -207,7 +217,8 @@ def tiny_tree(tiny_base_folder: Path) -> Callable[..., dict[str, Any]]:
             "training": {"steps": 2, "batch_size": 3, "learning_rate": 0.02},
             "lora": {"rank": 2, "alpha": 8.0, "learning_rate": 0.01},
             "decoding": {"max_new_tokens": 6, "batch_size": 4},
-            "measurement": {"transfer": True},
+            # One token: what a tiny base says in six is never fifty words and marks.
+            "measurement": {"transfer": True, "repetition_tokens": 1},
             "device": {"name": "cpu", "threads": 1},
         }
         for name, values in sections.items():
@@ -257,3 +268,52 @@ def routed_run(quick_tree: Callable[..., Any], tmp_path_factory: pytest.TempPath
 
     tree = quick_tree(methods=["routed"], measurement={"agreement": False, "transfer": False})
     return run_experiment(build_settings(tree), root=tmp_path_factory.mktemp("routed"), name="r")
+
+
+class Checkout:
+    """A git repository of a test: commits are made on the days that they are told."""
+
+    def __init__(self, path: Path, *, bare: bool = False) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+        self.git("init", "--quiet", "--initial-branch=main", *(["--bare"] if bare else []))
+
+    def git(self, *arguments: str, day: str = "2020-01-01") -> str:
+        """What git prints."""
+        moment = f"{day}T12:00:00+0000"
+        names = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
+        names |= {"GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        done = subprocess.run(
+            ["git", "-c", "protocol.file.allow=always", "-c", "commit.gpgsign=false", *arguments],
+            cwd=self.path,
+            env=kept | names | {"GIT_AUTHOR_DATE": moment, "GIT_COMMITTER_DATE": moment},
+            check=True,
+            capture_output=True,
+        )
+        return done.stdout.decode("utf-8", errors="replace").strip()
+
+    def write(self, files: dict[str, str | bytes | None]) -> None:
+        """Write files; those whose content is ``None`` are removed."""
+        for name, content in files.items():
+            path = Path(os.fsdecode(os.path.join(os.fsencode(self.path), os.fsencode(name))))
+            if content is None:
+                path.unlink()
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def commit(self, day: str, files: dict[str, str | bytes | None]) -> str:
+        """A commit with these changes; gives its name."""
+        self.write(files)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", f"--message={day}", day=day)
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Callable[..., Checkout]:
+    """A function that makes a git repository of the given name."""
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    return lambda name="checkout", **options: Checkout(tmp_path / name, **options)

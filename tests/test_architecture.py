@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -18,11 +19,11 @@ PACKAGE = Path(codestrata.__file__).parent
 FLOORS = {
     -1: ("errors",),
     0: ("records", "files", "progress", "locks", "interrupts"),
-    1: ("settings", "presets", "contracts", "environment", "languages", "analysis", "manifests"),
+    1: ("settings", "presets", "contracts", "environment", "languages", "analysis", "manifests", "hub"),
     2: ("data", "models", "metrics", "store", "journal", "checkpoints", "report"),
     3: ("components", "retention", "engine", "results"),
     4: ("training", "evaluation", "validation", "controls", "selection", "lab", "methods", "merging"),
-    5: ("experiment", "diagnosis", "answering", "pretraining"),
+    5: ("experiment", "diagnosis", "inspection", "answering", "pretraining"),
     6: ("planning", "server", "sweep", "exporting", "verification", "dispatch"),
     7: ("cli",),
     8: ("__main__",),
@@ -97,6 +98,7 @@ MODULES = {name_module(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 INSIDE = [name for name in MODULES if name != "codestrata"]
 
 
+@cache
 def parse(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))
 

@@ -69,6 +69,12 @@ def test_echo_repeats_its_prompt():
     assert repeat_prompts(TRAIN, ["x", ""]) == ["x", ""]
 
 
+def test_predictions_of_controls_carry_their_examples_prelude():
+    begun = Example(identifier="a", prompt="def f():\n", target="    pass\n", prelude="def f():\n")
+    answers = predict_control(CONTROLS[0], build("x"), [begun])
+    assert [prediction.prelude for prediction in answers] == ["def f():\n"]
+
+
 def test_predictions_of_controls_carry_what_scoring_needs():
     example = Example(identifier="7", prompt="sum of xs", target="t", tests="assert 1", group="g")
     for control in CONTROLS:

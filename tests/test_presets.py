@@ -12,8 +12,9 @@ from codestrata.settings.tree import build_settings, fingerprint
 def test_every_preset_is_valid_and_knows_its_name(name):
     settings = build_settings(build_preset(name))
     assert settings.preset == name
-    languages = [task.name for task in settings.tasks]
-    assert languages == ["python", "javascript", "lua"][: len(languages)]
+    names = [task.name for task in settings.tasks]
+    if name != "codetask":  # whose tasks are kinds of work, not languages
+        assert names == ["python", "javascript", "lua"][: len(names)]
     assert [method.name for method in resolve_methods(settings.methods)] == list(settings.methods)
 
 
@@ -39,6 +40,21 @@ def test_pocket_compares_four_methods_on_kata_with_the_shipped_base():
     assert all(task.test_examples >= 300 for task in settings.tasks)
     assert settings.decoding.temperature is None
     assert settings.decoding.beams == 1
+
+
+def test_mined_needs_no_hub_and_no_file():
+    settings = build_settings(build_preset("mined"))
+    assert {"base", "lora", "layers"} <= set(settings.methods)
+    assert settings.base.name == "pocket"
+    assert [task.code_language for task in settings.tasks] == ["python", "javascript"]
+    for task in settings.tasks:
+        assert (task.source, task.path, task.test_source, task.exclude) == ("mined", None, None, ())
+        assert (task.allow_overlap, task.keep_secrets) == (False, False)
+        assert task.split is None  # by repository; by folder where --set names one's own single repository
+        assert task.train_examples + task.validation_examples + task.test_examples >= 500
+        assert task.duplicate_threshold < 1
+    assert settings.decoding.max_new_tokens <= settings.training.max_target_tokens
+    assert settings.decoding.temperature is None
 
 
 def test_field_compares_the_methods_of_the_table_on_three_languages_with_three_seeds():
@@ -81,3 +97,15 @@ def test_founding_sound_asks_the_same_question_properly():
     assert sound.lora.targets == ("q", "k", "v", "o", "wi", "wo")
     assert (sound.base, sound.training, sound.methods) == (first.base, first.training, first.methods)
     assert (sound.lora.rank, sound.lora.alpha, sound.lora.dropout) == (16, 32.0, 0.1)
+
+
+def test_codetask_is_the_published_stream_in_its_order():
+    settings = build_settings(build_preset("codetask"))
+    assert [(task.source, task.code_language, task.objective) for task in settings.tasks] == [
+        ("concode", "java", "generate"),
+        ("translate", "c_sharp", "generate"),
+        ("codesearchnet", "ruby", "summarize"),
+        ("refine", "java", "generate"),
+    ]
+    assert settings.base.name == "Salesforce/codet5-small"
+    assert settings.decoding.max_new_tokens <= settings.training.max_target_tokens

@@ -140,7 +140,8 @@ def time_programs(isolation: "Isolation") -> dict[str, Any]:
     """How long programs of kata take with their tests, on the rung that is used by default."""
     from codestrata.data.kata.problems import load_kata
     from codestrata.languages.sandbox import Program, run_programs
-    from codestrata.settings.sections import ExecutionSettings, TaskSettings
+    from codestrata.settings.sections import ExecutionSettings
+    from codestrata.settings.tasks import TaskSettings
 
     row = {"language": isolation.language, "rung": isolation.rung or str(isolation.reason), "programs": 0}
     if isolation.rung is None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from codestrata.cli.comparing import JsonOption
 from codestrata.cli.display import render
+from codestrata.cli.offline import OfflineOption
 from codestrata.report.tables import Table
 from codestrata.settings.reading import apply_assignment
 from codestrata.settings.tree import Settings, build_settings
@@ -30,6 +31,7 @@ def doctor(
         typer.Option("--set", metavar="KEY=VALUE", help="Ask under another setting; repeatable."),
     ] = None,
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Say what is supported on a base, and why not; its weights are neither loaded nor downloaded."""
     settings = resolve_question(model, assignments or [])

@@ -12,6 +12,7 @@ import typer
 
 from codestrata.cli.comparing import JsonOption, RunsOption
 from codestrata.cli.display import console
+from codestrata.cli.offline import OfflineOption
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.store import open_run
 
@@ -28,8 +29,12 @@ def export(
     ] = "hf",
     method: Annotated[str | None, typer.Option(help="Method; default the best on this task.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; default the best on this task.")] = None,
+    allow_secrets: Annotated[
+        bool, typer.Option("--allow-secrets", help="Export although keys or passwords may get out with it.")
+    ] = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Write a task's component as a checkpoint that transformers loads without codestrata."""
     directory = open_run(runs, run)
@@ -43,7 +48,8 @@ def export(
     console().print(
         f"[dim]{choice.method}, seed {choice.seed}, of run {directory.name}[/dim]", highlight=False
     )
-    show_export(export_component(directory, choice, out, chosen), as_json=as_json)
+    done = export_component(directory, choice, out, chosen, allow_secrets=allow_secrets)
+    show_export(done, as_json=as_json)
 
 
 def show_export(done: "Export", *, as_json: bool) -> None:

@@ -5,21 +5,26 @@ What this does not do: anything that ``experiment.extending`` does.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
-from codestrata.cli.comparing import JsonOption, RunsOption, hint_at_resume, show_summary
+from codestrata.cli.comparing import (
+    LOADING,
+    JsonOption,
+    RunsOption,
+    hint_at_resume,
+    read_columns,
+    show_summary,
+)
 from codestrata.cli.display import LiveProgress, console
-from codestrata.errors import SettingsError, shorten
+from codestrata.cli.offline import OfflineOption
+from codestrata.errors import DataError, SettingsError, describe_unknown, shorten
 from codestrata.interrupts import catch_signals
 from codestrata.settings.reading import apply_assignment, merge
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import FUNCTIONS, ColumnSettings, Source, TaskSettings
 from codestrata.settings.tree import Settings, build_settings, to_tree
 from codestrata.store import RunDirectory, open_run
-
-SIZES = ("train_examples", "validation_examples", "test_examples")
-OBJECTIVES = ("objective", "evaluation_objective")
 
 
 def extend(
@@ -29,8 +34,8 @@ def extend(
         typer.Option(
             "--task",
             metavar="NAME=SOURCE",
-            help="A new task: a JSONL file (prompt, target), kata, codesearchnet or codesearchnet:PATH; "
-            "repeatable, in the order they arrive.",
+            help="A new task: a file or folder of records, kata, a source such as codesearchnet, or one with "
+            "its file, such as mbpp:mbpp.jsonl; repeatable, in the order they arrive.",
         ),
     ],
     methods: Annotated[
@@ -45,6 +50,7 @@ def extend(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Add tasks to a finished run: only they are trained, and the old ones are looked at again."""
     old = open_run(runs, run)
@@ -54,9 +60,11 @@ def extend(
         catch_signals() as interrupts,
         LiveProgress(console(), quiet=quiet) as progress,
     ):
+        progress.say(LOADING)
         with interrupts.postponed():  # a module whose import is cut off may stay half there
             from codestrata.experiment.extending import extend_run
         settings = resolve_extension(old.read_settings(), tasks, methods, assignments or [], device)
+        require_paths(settings.tasks[-len(tasks) :])
         finished = extend_run(
             old,
             settings,
@@ -77,36 +85,91 @@ def resolve_extension(
     """The settings of the new run: the old ones, ``--task``, then ``--set``, then ``--device``."""
     from codestrata.experiment.extending import extend_settings
 
-    added = build_settings({"tasks": [read_task(text, old.tasks[-1]) for text in tasks]}).tasks
+    columns = read_columns(assignments)
+    added = build_settings({"tasks": [read_task(text, old.tasks[-1], columns) for text in tasks]}).tasks
     chosen = None if methods is None else [part.strip() for part in methods.split(",")]
     tree = to_tree(extend_settings(old, added, chosen))
     for assignment in assignments:
         apply_assignment(tree, assignment)
     if device is not None:
         tree = merge(tree, {"device": {"name": device}})
-    return build_settings(tree)
+    settings = build_settings(tree)
+    require_languages(settings.tasks[-len(added) :])
+    return settings
 
 
-def read_task(text: str, last: TaskSettings) -> dict[str, Any]:
-    """A task's section out of ``NAME=SOURCE``; sizes, and objectives if it has any, are those of ``last``.
+def read_task(
+    text: str, last: TaskSettings, columns: Mapping[str, ColumnSettings] | None = None
+) -> dict[str, Any]:
+    """A task's section out of ``NAME=SOURCE``, which takes over from ``last`` what ``folders.inherit`` says.
+
+    A file or folder is what its first records say, and of the language they name; ``columns`` as in
+    ``list_folder_tasks``.
 
     Raises: SettingsError: no ``=``, or nothing on one side of it.
     """
+    from codestrata.data.folders import choose_columns, inherit
+
     name, _, source = text.partition("=")
-    if not name.strip() or not source.strip():
+    source = source.strip()
+    if not name.strip() or not source:
         raise SettingsError(
             f"--task {shorten(text)}: expected NAME=SOURCE, such as lua=lua.jsonl, lua=kata or "
             "go=codesearchnet."
         )
-    section = {"name": name.strip(), **{size: getattr(last, size) for size in SIZES}}
-    kind, colon, path = source.strip().partition(":")
-    if source.strip() == "kata":
-        return {**section, "source": "kata", "unseen_examples": last.unseen_examples}
-    if kind != "codesearchnet" or (colon and not path):
-        return {**section, "source": "file", "path": source.strip()}
-    if last.source == "codesearchnet":
-        section |= {key: getattr(last, key) for key in OBJECTIVES}
-    return {**section, "source": "codesearchnet", "path": path or None}
+    kind, colon, path = source.partition(":")
+    known = get_args(Source)
+    place: dict[str, Any] = {"source": kind, "path": path or None}
+    if source == "kata":
+        place = {"source": "kata", "unseen_examples": last.unseen_examples}
+    elif kind not in known or kind == "kata" or (colon and not path):
+        place = read_place(source, choose_columns(columns or {}, name.strip()))
+    return {"name": name.strip(), **inherit(place["source"], vars(last)), **place}
+
+
+def read_place(place: str, columns: ColumnSettings) -> dict[str, Any]:
+    """What a file or folder says of itself as a task; that it is a ``file`` where nothing can be read."""
+    plain = {"source": "file", "path": place}
+    path = Path(place)
+    if not path.exists():  # said once all else is right
+        return plain
+    from codestrata.data.folders import Place, choose_paths, sniff_folder
+    from codestrata.data.sniffing import sniff
+
+    try:
+        found = sniff_folder(path, columns) if path.is_dir() else sniff(path, columns)
+    except DataError:  # said better where it is loaded
+        return plain
+    about = Place(path=path, name=path.name, sniffed=found)
+    language = {"language": found.languages[0]} if len(found.languages) == 1 else {}
+    return {**language, "source": found.source, **choose_paths(about)}
+
+
+def require_paths(tasks: Sequence[TaskSettings]) -> None:
+    """Refuse tasks whose file or folder is not there, or whose source is not spelt right.
+
+    Raises: SettingsError: the first of them, with the nearest source.
+    """
+    for task in tasks:
+        if task.path is not None and not Path(task.path).exists():
+            unknown = describe_unknown("source of a task", task.path, get_args(Source))
+            raise SettingsError(f"Task {task.name!r}: {unknown} No local file or folder is called so either.")
+
+
+def require_languages(tasks: Sequence[TaskSettings]) -> None:
+    """Refuse tasks of documented functions whose language nothing tells.
+
+    Raises: SettingsError: the records name none or several, ``--set`` gives none, and a name is none.
+    """
+    from codestrata.languages.parsing import list_languages
+
+    for task in tasks:
+        if task.source in FUNCTIONS and task.language is None and task.name not in list_languages():
+            raise SettingsError(
+                f"Task {task.name!r} with source = {task.source!r} has no language, and none is called "
+                f"{task.name!r}: say which with --set tasks.{task.name}.language=python, or name the task "
+                "after it."
+            )
 
 
 def describe_extension(extended: Mapping[str, Any]) -> str:

@@ -17,10 +17,12 @@ from typer.core import TyperGroup
 from codestrata.cli import (
     comparing,
     confining,
+    data,
     diagnosing,
     exporting,
     extending,
     inspecting,
+    mining,
     rescoring,
     resuming,
     translating,
@@ -29,6 +31,7 @@ from codestrata.cli import (
 )
 from codestrata.cli.display import console
 from codestrata.errors import CodestrataError, RunError, SettingsError
+from codestrata.hub import prepare_hub
 from codestrata.interrupts import Interrupted, catch_signals, ignore_signals
 
 UsageError: Any = typer.BadParameter.__base__  # click's or, in newer versions, typer's own: not exported
@@ -77,6 +80,8 @@ def build_app() -> typer.Typer:
     app.command("matrix")(translating.matrix)
     app.command("doctor")(diagnosing.doctor)
     app.command("sandbox")(confining.sandbox)
+    app.command("mine")(mining.mine)
+    app.add_typer(data.build_commands(), name="data")
     app.command("generate")(using.generate)
     app.command("export")(exporting.export)
     app.command("pretrain")(using.pretrain)
@@ -102,6 +107,7 @@ def describe(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code."""
+    prepare_hub()
     with catch_signals():
         try:
             return call(list(sys.argv[1:] if arguments is None else arguments))

@@ -8,8 +8,16 @@ from typing import Annotated
 
 import typer
 
-from codestrata.cli.comparing import JsonOption, RunsOption, hint_at_resume, show_report, show_summary
+from codestrata.cli.comparing import (
+    LOADING,
+    JsonOption,
+    RunsOption,
+    hint_at_resume,
+    show_report,
+    show_summary,
+)
 from codestrata.cli.display import LiveProgress, console
+from codestrata.cli.offline import OfflineOption
 from codestrata.interrupts import catch_signals
 from codestrata.store import open_run
 
@@ -19,6 +27,7 @@ def resume(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Go on with a run that was interrupted: it ends as if it never had been."""
     directory = open_run(runs, run)
@@ -28,6 +37,7 @@ def resume(
         catch_signals() as interrupts,
         LiveProgress(console(), quiet=quiet) as progress,
     ):
+        progress.say(LOADING)
         with interrupts.postponed():  # a module whose import is cut off may stay half there
             from codestrata.experiment.walk import resume_experiment
         finished = resume_experiment(directory, progress=progress, interrupts=interrupts)

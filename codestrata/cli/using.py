@@ -12,6 +12,7 @@ import typer
 
 from codestrata.cli.comparing import JsonOption, RunsOption
 from codestrata.cli.display import LiveProgress, console
+from codestrata.cli.offline import OfflineOption
 from codestrata.errors import DataError, SettingsError
 from codestrata.files import read_jsonl
 from codestrata.store import RunDirectory, open_run
@@ -27,6 +28,7 @@ def generate(
     device: Annotated[str, typer.Option(help="auto, cuda, cuda:<n>, mps or cpu.")] = "auto",
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Answer prompts with a task's component on the frozen base: that of --task, or picked by --route."""
     if (prompt is None) == (file is None):
@@ -86,6 +88,7 @@ def pretrain(
     base: Annotated[str, typer.Argument(help="The base to make: pocket.")],
     folder: Annotated[Path, typer.Option("--out", help="Where to write model, tokenizer and log.")],
     threads: Annotated[int | None, typer.Option(help="CPU threads of torch.")] = None,
+    offline: OfflineOption = False,
 ) -> None:
     """Train the shipped pocket base again, from nothing (an hour or less on two cores)."""
     from codestrata.models.pocket import POCKET

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from codestrata.cli.comparing import JsonOption, RunsOption
 from codestrata.cli.display import LiveProgress, console, render
+from codestrata.cli.offline import OfflineOption
 from codestrata.report.tables import Table
 from codestrata.store import RunDirectory, open_run
 
@@ -35,6 +36,7 @@ def verify(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     runs: RunsOption = Path("runs"),
     as_json: JsonOption = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Compute a finished run again: files, fingerprints, metrics; certify that older tasks kept theirs."""
     directory = find_run(runs, run)

@@ -1,7 +1,8 @@
 """CodeSearchNet functions, from the hub or from local JSONL, gzipped JSONL and Parquet files.
 
 Two field schemas are read: the hub's (``func_code_string``, ``func_documentation_string``, ...) and the
-original one (``code``, ``docstring``, ...); a folder may mix them.
+original one (``code``, ``docstring``, ...); a folder may mix them. Records of ``codestrata mine`` are of the
+original one and say besides which licence a function is under and of which day its commit is.
 
 What this does not do: split the functions or turn them into examples (``tasks`` and ``objectives`` do), or
 fall back to other data where the hub cannot be reached.
@@ -9,29 +10,24 @@ fall back to other data where the hub cannot be reached.
 Source: Husain et al. 2019, arXiv:1909.09436.
 """
 
-import gzip
 import os
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codestrata.data.tables import read_text, require_text
-from codestrata.errors import DataError, HubError, SettingsError, describe_unknown, shorten
-from codestrata.files import hash_json, open_plain, parse_jsonl, read_jsonl, read_lines
+from codestrata.data.rows import Row, is_record_file, read_rows
+from codestrata.data.tables import read_day, read_license, read_text, require_text
+from codestrata.errors import DataError, SettingsError, describe_unknown, shorten
+from codestrata.files import hash_json
+from codestrata.hub import load_hub_splits
 
 HUB_NAME = "code-search-net/code_search_net"
 HUB_LANGUAGES = ("go", "java", "javascript", "php", "python", "ruby")
-HUB_TIMEOUT_SECONDS = 10.0
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 ROWS_PER_BATCH = 1000
 MOST_REASONS_NAMED = 12
-PLAUSIBLE_UNPACKED_BYTES = 16 * 2**20
-MOST_UNPACKED_PER_BYTE = 200
-"""Code packs to a fifth or a tenth. What unpacks to more than this many times its size, and to more than the
-bytes above, is a bomb."""
 
 PARTITIONS = {
     "train": "train",
@@ -60,9 +56,9 @@ ORIGINAL_FIELDS = {
     "path": "path",
     "url": "url",
     "partition": "partition",
+    "license": "license",
+    "date": "commit_date",
 }
-
-Row = tuple[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,8 +66,10 @@ class Function:
     """One function with its documentation.
 
     ``identifier`` depends on the record alone, not on the file or its place there. ``docstring`` is the
-    documentation as recorded, empty where there is none; Python ``code`` contains it too. ``repository`` and
-    ``partition`` (``train``, ``validation`` or ``test``) are ``None`` where the record does not say.
+    documentation as recorded, empty where there is none; Python ``code`` contains it too. ``repository``,
+    ``partition`` (``train``, ``validation`` or ``test``), ``path`` (of the file, in its repository),
+    ``license`` (an SPDX identifier) and ``date`` (of the commit, an ISO day) are ``None`` where the record
+    does not say.
     """
 
     identifier: str
@@ -81,6 +79,9 @@ class Function:
     code: str
     docstring: str
     partition: str | None
+    path: str | None = None
+    license: str | None = None
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,8 @@ def load_functions(
     task: str = "<name>",
     revision: str | None = None,
     allow_overlap: bool = False,
+    dated: bool = False,
+    licensed: bool = False,
 ) -> tuple[list[Function], dict[str, int]]:
     """All functions of a language, in file order, and how many records were left out, by reason.
 
@@ -112,6 +115,8 @@ def load_functions(
         task: the task's name, for the remedy in errors.
         revision: the hub's branch, tag or commit; ``None`` takes its default.
         allow_overlap: take a record in two partitions as it is.
+        dated: refuse a day that cannot be read, which else is none.
+        licensed: the same of licences.
 
     Raises:
         DataError: no such file, a record that cannot be read (with file and line; in Parquet the row),
@@ -125,7 +130,7 @@ def load_functions(
     sources = read_hub(language, task, revision) if path is None else read_files(path)
     for place, rows in sources:
         for line, row in rows:
-            function = build_function(row, place, line)
+            function = build_function(row, place, line, dated=dated, licensed=licensed)
             key = (function.identifier, function.partition if allow_overlap else None)
             if function.language != language.lower():
                 plain = function.language.isprintable() and len(function.language) <= 40
@@ -158,8 +163,10 @@ def refuse_second_partition(
         )
 
 
-def build_function(row: Mapping[str, Any], place: str | Path, line: int) -> Function:
-    """One record, of either schema, as a function.
+def build_function(
+    row: Mapping[str, Any], place: str | Path, line: int, *, dated: bool = False, licensed: bool = False
+) -> Function:
+    """One record, of either schema, as a function; ``dated`` and ``licensed`` as in ``load_functions``.
 
     Raises: DataError: a field is missing or of a wrong type, or the partition is unknown; with file and line.
     """
@@ -180,6 +187,9 @@ def build_function(row: Mapping[str, Any], place: str | Path, line: int) -> Func
         code=texts["code"],
         docstring=extras["docstring"] or "",
         partition=read_partition(row, fields["partition"], place, line),
+        path=extras["path"] or None,
+        license=read_license(row, ORIGINAL_FIELDS["license"], place, line, must=licensed),
+        date=read_day(row, ORIGINAL_FIELDS["date"], place, line, must=dated),
     )
 
 
@@ -204,16 +214,18 @@ def read_files(path: Path) -> Iterator[tuple[Path, Iterable[Row]]]:
             raise DataError(f"the folder holds no {', '.join(SUFFIXES)} file", path=path)
     elif not os.path.lexists(path):
         raise DataError("no such file or folder", path=path)
-    elif not path.name.endswith(SUFFIXES):
+    elif not path.name.lower().endswith(SUFFIXES):
         raise DataError(f"unknown kind of file: expected {', '.join(SUFFIXES)}", path=path)
     else:
         files = [path]
+    known = {*HUB_FIELDS.values(), *ORIGINAL_FIELDS.values()}
+    texts = known - {ORIGINAL_FIELDS["license"], ORIGINAL_FIELDS["date"]}
     for file in files:
-        yield file, read_rows(file)
+        yield file, read_rows(file, known, texts=texts)
 
 
 def list_record_files(folder: Path) -> list[Path]:
-    """All files of a known suffix under a folder, by name; links to folders are not followed.
+    """All files of a known suffix under a folder, by name; hidden ones, and links to folders, are left out.
 
     Raises: DataError: a folder in it cannot be read: leaving it out would change the data without a word.
     """
@@ -221,119 +233,23 @@ def list_record_files(folder: Path) -> list[Path]:
     def refuse(error: OSError) -> None:
         raise DataError(f"cannot be read: {error.strerror}", path=error.filename) from error
 
-    found = [
-        Path(place, name)
-        for place, _, names in os.walk(folder, onerror=refuse)
-        for name in names
-        if name.endswith(SUFFIXES)
-    ]
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if is_record_file(Path(name), SUFFIXES)]
     return sorted(found)
-
-
-def read_rows(path: Path) -> Iterator[Row]:
-    """(line or row number from 1, record) for every record of one file.
-
-    Raises: DataError: the file is damaged or holds no records.
-    """
-    if path.name.endswith(".parquet"):
-        rows = read_parquet(path)
-    elif path.name.endswith(".gz"):
-        rows = read_gzipped(path)
-    else:
-        rows = read_jsonl(path)
-    empty = True
-    for row in rows:
-        empty = False
-        yield row
-    if empty:
-        raise DataError("the file holds no records", path=path)
-
-
-def read_gzipped(path: Path) -> Iterator[Row]:
-    """(line number, record) for every non-empty line of a gzipped JSONL file."""
-    try:
-        with open_plain(path) as packed, gzip.GzipFile(fileobj=packed) as file:
-            packed_bytes = os.fstat(packed.fileno()).st_size
-            yield from parse_jsonl(watch_size(read_lines(file, path), packed_bytes, path), path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot be unpacked: {error}", path=path) from error
-
-
-def watch_size(lines: Iterable[bytes], packed_bytes: int, path: Path) -> Iterator[bytes]:
-    """The lines, as long as they are no more than a packed file of this size can mean to hold.
-
-    Raises: DataError: they are; with file and line.
-    """
-    most = max(PLAUSIBLE_UNPACKED_BYTES, MOST_UNPACKED_PER_BYTE * packed_bytes)
-    unpacked = 0
-    for number, line in enumerate(lines, start=1):
-        unpacked += len(line)
-        if unpacked > most:
-            found = f"unpacks to more than {MOST_UNPACKED_PER_BYTE} times its size"
-            raise DataError(f"{found}: unpack it first if it is meant so", path=path, line=number)
-        yield line
-
-
-def read_parquet(path: Path) -> Iterator[Row]:
-    """(row number from 1, record) for every row of a Parquet file; only known columns, a batch at a time."""
-    import pyarrow  # type: ignore[import-untyped]
-    from pyarrow import parquet
-
-    known = {*HUB_FIELDS.values(), *ORIGINAL_FIELDS.values()}
-    number = 0
-    try:
-        open_plain(path).close()  # a pipe would be waited for
-        with parquet.ParquetFile(path) as file:
-            columns = [name for name in file.schema_arrow.names if name in known]
-            check_columns(file.schema_arrow, columns, path)
-            for batch in file.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
-    except (pyarrow.ArrowException, ValueError, OSError) as error:
-        raise DataError(f"cannot be read as Parquet after row {number}: {error}", path=path) from error
-
-
-def check_columns(schema: Any, columns: Sequence[str], path: Path) -> None:
-    """Refuse an Arrow schema with columns that hold no text, or two of one name; the line is the first row's.
-
-    Raises: DataError.
-    """
-    from pyarrow import types
-
-    for field in schema:
-        if columns.count(field.name) > 1:
-            raise DataError(f"field {field.name!r} occurs twice", path=path, line=1)
-        inner = field.type.value_type if types.is_dictionary(field.type) else field.type
-        is_text = types.is_string(inner) or types.is_large_string(inner) or types.is_null(inner)
-        if field.name in columns and not is_text:
-            raise DataError(f"field {field.name!r}: expected text, found {field.type}", path=path, line=1)
 
 
 def read_hub(language: str, task: str, revision: str | None) -> Iterator[tuple[str, Iterable[Row]]]:
     """(split's name, its rows) for every split of the hub's data set.
 
     Raises:
-        HubError: the hub could not be reached within ``HUB_TIMEOUT_SECONDS``, or refused.
+        HubError: as ``hub.load_hub_splits``.
         SettingsError: the hub has no such language.
     """
     if language.lower() not in HUB_LANGUAGES:
         raise SettingsError(describe_unknown("CodeSearchNet language", language, HUB_LANGUAGES))
-    from datasets import load_dataset  # seconds to import
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of the hub client's HTTP library
-
-    try:
-        # load_dataset alone would retry for half a minute; in the hub's offline mode it reads its cache.
-        if not constants.HF_HUB_OFFLINE:
-            HfApi().dataset_info(HUB_NAME, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
-        splits = load_dataset(HUB_NAME, language.lower(), revision=revision)
-    except (OSError, HTTPError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise HubError(
-            f"The hub's data set {HUB_NAME!r} could not be reached ({reason}); "
-            f"use local files with --set tasks.{task}.path=FILE"
-        ) from error
+    splits = load_hub_splits(HUB_NAME, language.lower(), task=task, revision=revision)
     for name, split in splits.items():
         yield f"{HUB_NAME}/{name}", read_split(split)
 

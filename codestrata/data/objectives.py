@@ -17,6 +17,7 @@ limit.
 import inspect
 import random
 import re
+from functools import lru_cache
 from itertools import accumulate, pairwise
 
 from tree_sitter import Node
@@ -26,7 +27,7 @@ from codestrata.errors import DataError
 from codestrata.files import hash_text
 from codestrata.languages.parsing import parse
 from codestrata.records import Example
-from codestrata.settings.sections import Objective
+from codestrata.settings.tasks import Objective
 
 SENTINEL = "<extra_id_{}>"
 SENTINEL_START = "<extra_id_"
@@ -73,6 +74,8 @@ def build_parts(objective: Objective, function: Function) -> tuple[str, str] | s
             return corrupt_spans(code, random.Random(hash_text(function.identifier)))
         case "copy":
             return code, code
+        case "repair":
+            return "no repaired code"
 
 
 def build_documented_parts(objective: Objective, function: Function) -> tuple[str, str] | str:
@@ -117,6 +120,7 @@ def summarize_documentation(documentation: str) -> str:
     return squeeze(" ".join(lines))
 
 
+@lru_cache(maxsize=4)  # an example is built of it, and duplicates are looked for by it, one after the other
 def cut_docstring(code: str) -> str:
     """Python code without the docstring of its first function or class; unchanged where it has none.
 

@@ -1,273 +1,260 @@
 """Tasks out of their settings: records are read, split, turned into examples and capped.
 
-What this does not do: tokenize or batch (``batches`` does), or know the problems of ``kata``.
+What this does not do: tokenize or batch (``batches`` does), know a source (its own module does) or a split
+(``splits``), or decide what is a duplicate (``sieve``).
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
 
-from codestrata.data.codesearchnet import Function, load_functions
-from codestrata.data.objectives import build_example
-from codestrata.data.tables import Entry, count_repeats, find_overlaps, read_entries
-from codestrata.errors import DataError
+from codestrata.data.catalogue import refuse_training
+from codestrata.data.licenses import allows, check_licenses
+from codestrata.data.sieve import Place, Sieve
+from codestrata.data.sourced import SourcedExample
+from codestrata.data.sources import Record, Records, load_records, replace_source
+from codestrata.data.splits import Splits, split_records, split_training
+from codestrata.data.traces import strip_layout
+from codestrata.errors import DataError, shorten
 from codestrata.files import hash_json, hash_text
+from codestrata.progress import Progress
 from codestrata.records import Example, Task
-from codestrata.settings.sections import Objective, TaskSettings
+from codestrata.settings.tasks import Objective, Source, TaskSettings
 
-TEST_SHARE = 0.2
-VALIDATION_SHARE = 0.1
-
-
-class Identified(Protocol):
-    """Anything with an identifier of its own."""
-
-    @property
-    def identifier(self) -> str:
-        """Its name among its like."""
+LONGEST_LICENSE = 60
 
 
-Record = TypeVar("Record", bound=Identified)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Splits(Generic[Record]):
-    """Records in their splits, before any is turned into an example."""
-
-    train: Sequence[Record]
-    validation: Sequence[Record]
-    test: Sequence[Record]
-    notes: tuple[str, ...] = ()
-
-
-def load_task(settings: TaskSettings) -> Task:
+def load_task(settings: TaskSettings, *, cache: Path | None = None, progress: Progress | None = None) -> Task:
     """The task that ``settings`` describe, the same in every process.
 
-    ``codesearchnet``: the data's own partitions where it has train and test; otherwise whole repositories are
-    held out (single functions where no repository is known), and a note says so.
-    ``file``: tests from ``test_path``, or held out of ``path`` by ``group`` (by prompt where there is none).
-    Held out are 20 % for test and 10 % of the rest for validation. No two splits share a code (``file``:
-    a prompt); test goes first, then validation. Each split is a seeded sample of at most as many examples
-    as asked for; ``dropped`` counts the records that would have been in it. Only ``kata`` has ``unseen``.
+    What is mined lies in ``cache`` (``None``: in the user's cache folder); ``progress`` is told of mining.
 
-    Data whose own splits share an example is refused: one record in two partitions, or in ``test_path`` the
-    prompt and target, or the ``id``, of an example in ``path``. With ``allow_overlap`` it is taken as it is,
-    training sees what is tested, and a note says how much. (Copies of a code in another repository, which
-    any large corpus has, are no reason to refuse it: they are dropped from training, and counted.)
+    Records are split as ``splits.split_records`` says; where tests come from elsewhere (``test_source``,
+    ``test_path``), validation alone is held out. Each split is a seeded sample of at most as many examples as
+    asked for, test first, then validation, then train; what repeats a record of its own split, of one before
+    or of an excluded set is left out, as are records with secrets (``sieve``) and of other licences than
+    asked for. ``dropped`` counts the records that would have been taken. Only ``kata`` has ``unseen``.
+
+    Data whose own splits share an example is refused: one record of CodeSearchNet's schema in two partitions,
+    or in one's own test file the prompt and target of a training example, whatever the layout. With
+    ``allow_overlap`` it is taken as it is, training sees what is tested, and a note says how much. (Copies of
+    a code in another repository, which any large corpus has, are no reason to refuse it: they are dropped
+    from training, and counted.)
 
     Raises:
-        DataError: records that cannot be used, splits that overlap, or no example for train or for test.
+        DataError: records that cannot be used, splits that overlap or cannot be made as asked, or no example
+            for train or for test.
         HubError: the hub's records were asked for, and it could not be reached.
-        SettingsError: the hub has no such language.
+        SettingsError: the source has nothing of this language, or holds tests only.
     """
-    match settings.source:
-        case "kata":
-            from codestrata.data.kata.problems import load_kata  # generates problems: others need none of it
+    if settings.source == "kata":
+        from codestrata.data.kata.problems import load_kata  # generates problems: others need none of it
 
-            return load_kata(settings)
-        case "codesearchnet":
-            return load_codesearchnet_task(settings)
-        case "file":
-            return load_file_task(settings)
-
-
-def load_codesearchnet_task(settings: TaskSettings) -> Task:
-    """A task of CodeSearchNet functions, from the hub or from local files."""
-    path = Path(settings.path) if settings.path is not None else None
-    functions, dropped = load_functions(
-        settings.language or settings.name, path, task=settings.name, allow_overlap=settings.allow_overlap
-    )
-    splits = split_functions(functions, settings)
-    return build_task(settings, splits, build_example, strip_layout, dropped)
-
-
-def load_file_task(settings: TaskSettings) -> Task:
-    """A task of one's own examples, from one JSONL file or from one for training and one for tests."""
-    assert settings.path is not None, "TaskSettings refuses source = file without a path"
-    entries = read_entries(Path(settings.path))
-    notes = note_repeats(entries, Path(settings.path))
-    train = [entry.example for entry in entries]
-    if settings.test_path is not None:
-        test_entries = read_entries(Path(settings.test_path))
-        notes += note_repeats(test_entries, Path(settings.test_path))
-        if not settings.allow_overlap:
-            refuse_overlaps(entries, test_entries, settings)
-        test = [entry.example for entry in test_entries]
+        return load_kata(settings)
+    refuse_training(settings)
+    path, test_path = find_path(settings.path), find_path(settings.test_path)
+    evaluation = settings.evaluation_objective or settings.objective
+    found = load_records(settings, settings.source, path, settings.objective, cache=cache, progress=progress)
+    found = filter_licenses(found, settings)
+    if settings.tested_source is not None:
+        source = settings.tested_source
+        asked_of_tests = replace_source(settings, source, test_path, evaluation)
+        tested = load_records(asked_of_tests, source, test_path, evaluation, cache=cache, progress=progress)
+        refuse_overlaps(found.records, tested.records, settings)
+        splits = choose_tests(split_training(found.records, settings), tested)
+        found = replace(
+            found,
+            dropped=Counter(found.dropped) + Counter(tested.dropped),
+            notes=(*found.notes, *tested.notes),
+        )
     else:
-        train, test = hold_out(train, group_example, TEST_SHARE, settings.seed)
-    train, validation = hold_out_validation(train, group_example, settings)
-    splits = Splits(train=train, validation=validation, test=test, notes=notes)
-    return build_task(settings, splits, keep_example, read_prompt, {})
+        splits = split_records(found.records, settings)
+        if splits.by == "partition":
+            refuse_overlaps([*splits.train, *splits.validation], splits.test, settings)
+        if evaluation != settings.objective and any(isinstance(test, SourcedExample) for test in splits.test):
+            asked = load_records(settings, settings.source, path, evaluation, cache=cache, progress=progress)
+            worded = reword_tests(splits, asked)
+            lost = Counter({f"test without a form for {evaluation}": len(splits.test) - len(worded.test)})
+            found, splits = replace(found, dropped=Counter(found.dropped) + lost), worded
+    return build_task(settings, splits, found, build_sieve(settings, splits, cache, progress))
 
 
-def note_repeats(entries: Sequence[Entry], path: Path) -> tuple[str, ...]:
-    """A note where examples of a file say the same; they are kept."""
-    repeats = count_repeats(entries)
-    counted = f"{repeats} of {len(entries)} examples in {path.name}"
-    return (f"{counted} repeat the prompt and target of an earlier one",) if repeats else ()
+def check_task(settings: TaskSettings) -> None:
+    """Refuse what is known to be wrong with a task before any record is read.
+
+    Raises: SettingsError, DataError: a licence that is none, an excluded set of no known name, or a tree to
+        be mined that is not there.
+    """
+    if settings.source == "kata":
+        return
+    check_licenses(settings.licenses, f"tasks.{settings.name}.licenses")
+    read: list[tuple[Source, Path | None]] = [(settings.source, find_path(settings.path))]
+    if settings.tested_source is not None:
+        read.append((settings.tested_source, find_path(settings.test_path)))
+    if settings.exclude:
+        from codestrata.data.exclusions import find_set
+
+        read += [find_set(settings, name) for name in settings.exclude]
+    for source, path in read:
+        if source == "mined":
+            from codestrata.data.mined import choose_trees  # as in load_records
+
+            choose_trees(replace_source(settings, source, path, "generate"))
 
 
-def refuse_overlaps(train: Sequence[Entry], test: Sequence[Entry], settings: TaskSettings) -> None:
-    """Refuse files that share examples. Raises: DataError: they do; with both places of the first."""
-    overlaps = find_overlaps(train, test)
-    if overlaps:
-        first = overlaps[0]
+def find_path(name: str | None) -> Path | None:
+    """A path of the settings."""
+    return None if name is None else Path(name)
+
+
+def filter_licenses(found: Records, settings: TaskSettings) -> Records:
+    """The records under the licences asked for; how many are under others is counted by licence.
+
+    Raises: SettingsError: a licence that was asked for is none.
+    """
+    if not settings.licenses:
+        return found
+    allowed = check_licenses(settings.licenses, f"tasks.{settings.name}.licenses")
+    kept: list[Record] = []
+    dropped = Counter(found.dropped)
+    for record in found.records:
+        if allows(record.license, allowed):
+            kept.append(record)
+        else:
+            dropped[f"licence {name_license(record.license)}"] += 1
+    return replace(found, records=kept, dropped=dropped)
+
+
+def name_license(license: str | None) -> str:
+    """A record's licence as it is counted: what a stranger wrote there may be of any length."""
+    if not license:
+        return "unknown"
+    return license if license.isprintable() and len(license) <= LONGEST_LICENSE else shorten(license)
+
+
+def choose_tests(splits: Splits, tested: Records) -> Splits:
+    """The splits with the records of another source as tests: its test partition where it has one."""
+    tests = [record for record in tested.records if record.partition == "test"] or tested.records
+    return replace(splits, test=tests)
+
+
+def reword_tests(splits: Splits, asked: Records) -> Splits:
+    """The splits with every test as the source words it for the evaluation objective."""
+    worded = {record.identifier: record for record in asked.records}
+    return replace(
+        splits, test=[worded[test.identifier] for test in splits.test if test.identifier in worded]
+    )
+
+
+def refuse_overlaps(train: Sequence[Record], test: Sequence[Record], settings: TaskSettings) -> None:
+    """Refuse one's own files of examples that share some, unless ``allow_overlap`` is set.
+
+    Shared is an example of the same prompt and target, however they are laid out; an ``id`` says nothing, as
+    many count them from 0 in each file.
+
+    Raises: DataError: some are shared; with both places of the first.
+    """
+    if settings.allow_overlap or settings.source != "file" or settings.tested_source not in (None, "file"):
+        return
+    contents: dict[tuple[str, str], SourcedExample] = {}
+    for record in train:
+        assert isinstance(record, SourcedExample), "a file holds ready examples"
+        contents.setdefault(read_content(record), record)
+    first: tuple[SourcedExample, SourcedExample] | None = None
+    count = 0
+    for record in test:
+        assert isinstance(record, SourcedExample), "a file holds ready examples"
+        other = contents.get(read_content(record))
+        if other is not None:
+            count += 1
+            first = first or (other, record)
+    if first is not None:
+        other, record = first
         raise DataError(
-            f"has the {first.shared} of {settings.path}:{first.train.line}: {len(overlaps)} of {len(test)} "
+            f"has the prompt and target of {other.file}:{other.line}: {count} of {len(test)} "
             "test examples are training examples too. Take them out of one of the files, or accept it with "
             f"tasks.{settings.name}.allow_overlap=true",
-            path=settings.test_path,
-            line=first.test.line,
+            path=str(record.file),
+            line=record.line,
         )
 
 
-def split_functions(functions: list[Function], settings: TaskSettings) -> Splits[Function]:
-    """The functions in their splits, with a note where these are not the data's own.
-
-    The data's own partitions serve where every record has one and both train and test occur.
-    """
-    partitions = {function.partition for function in functions}
-    if {"train", "test"} <= partitions and None not in partitions:
-        train, validation, test = (
-            [function for function in functions if function.partition == name]
-            for name in ("train", "validation", "test")
-        )
-        return Splits(train=train, validation=validation, test=test)
-    functions = list({function.identifier: function for function in functions}.values())
-    train, test = hold_out(functions, group_function, TEST_SHARE, settings.seed)
-    train, validation = hold_out_validation(train, group_function, settings)
-    unit = "record" if all(function.repository is None for function in functions) else "repository"
-    note = f"no train and test partitions in the data: split by {unit} instead"
-    return Splits(train=train, validation=validation, test=test, notes=(note,))
+def read_content(record: SourcedExample) -> tuple[str, str]:
+    """Prompt and target without their layout."""
+    return strip_layout(record.example.prompt), strip_layout(record.example.target)
 
 
-def hold_out_validation(
-    records: list[Record], group: Callable[[Record], str], settings: TaskSettings
-) -> tuple[list[Record], list[Record]]:
-    """(training, validation) records; none are held out where the settings ask for no validation."""
-    if settings.validation_examples == 0:
-        return records, []
-    return hold_out(records, group, VALIDATION_SHARE, settings.seed)
-
-
-def hold_out(
-    records: Sequence[Record], group: Callable[[Record], str], share: float, seed: int
-) -> tuple[list[Record], list[Record]]:
-    """(kept, held) records, both in their old order; no group is on both sides.
-
-    Groups are taken in the order of a hash of seed and name while they fit into ``share`` of the records; if
-    none fits, the smallest is taken. Nothing is held out of a single group.
-    """
-    sizes = Counter(group(record) for record in records)
-    names = sorted(sizes, key=lambda name: hash_text(f"{seed}:{name}"))
-    held: set[str] = set()
-    room = round(len(records) * share)
-    for name in names:
-        if sizes[name] <= room:
-            held.add(name)
-            room -= sizes[name]
-    if not held and len(names) > 1:
-        held.add(min(names, key=lambda name: sizes[name]))
-    kept = [record for record in records if group(record) not in held]
-    return kept, [record for record in records if group(record) in held]
-
-
-def group_function(function: Function) -> str:
-    """What a function must not be separated from: its repository, or only itself where that is not known."""
-    return function.repository or function.identifier
-
-
-def group_example(example: Example) -> str:
-    """What an example must not be separated from: its group, or its prompt where it has none."""
-    return f"prompt {example.prompt}" if example.group is None else f"group {example.group}"
-
-
-def strip_layout(function: Function) -> str:
-    """What no two splits may share: the code, however it is laid out."""
-    return " ".join(function.code.split())
-
-
-def read_prompt(example: Example) -> str:
-    """What no two splits may share: the prompt."""
-    return example.prompt
-
-
-def keep_example(_: Objective, example: Example) -> Example | str:
-    """The example itself: a file's examples are already what its task asks."""
-    return example
-
-
-def build_task(
-    settings: TaskSettings,
-    splits: Splits[Record],
-    build: Callable[[Objective, Record], Example | str],
-    content: Callable[[Record], str],
-    dropped: dict[str, int],
-) -> Task:
-    """The task out of split records.
-
-    Args:
-        settings: objectives, limits and the seed.
-        splits: the records of each split.
-        build: a record's example for an objective, or the reason why there is none.
-        content: what of a record must not occur in two splits.
-        dropped: the records left out before, by reason.
-
-    Raises: DataError: no example for train or for test.
-    """
+def build_task(settings: TaskSettings, splits: Splits, found: Records, sieve: Sieve) -> Task:
+    """The task out of split records. Raises: DataError: no example for train or for test."""
     evaluation = settings.evaluation_objective or settings.objective
-    counts = Counter(dropped)
+    counts = Counter(found.dropped)
 
     def choose(
-        records: Sequence[Record], objective: Objective, limit: int, taken: AbstractSet[str]
-    ) -> tuple[tuple[Example, ...], list[str]]:
-        """A seeded sample of a split without the contents already taken, and the contents of the sample."""
+        records: Sequence[Record], objective: Objective, place: Place, limit: int
+    ) -> tuple[Example, ...]:
+        """A seeded sample of a split, of what the sieve lets through."""
         chosen: list[Example] = []
-        contents: list[str] = []
         for record in sorted(records, key=lambda record: hash_text(f"{settings.seed}:{record.identifier}")):
             if len(chosen) == limit:
                 break
-            repeated = content(record) in taken
-            example = "repeats a record of a held-out split" if repeated else build(objective, record)
-            if isinstance(example, str):
-                counts[example] += 1
-            else:
+            example = sieve.take(record, objective, place)
+            if example is not None:
                 chosen.append(example)
-                contents.append(content(record))
-        return tuple(chosen), contents
+        return tuple(chosen)
 
-    test, tested = choose(splits.test, evaluation, settings.test_examples, set())
-    taken = set() if settings.allow_overlap else set(tested)
-    validation, validated = choose(splits.validation, settings.objective, settings.validation_examples, taken)
-    taken = taken.union(validated)
-    train, trained = choose(splits.train, settings.objective, settings.train_examples, taken)
+    test = choose(splits.test, evaluation, "test", settings.test_examples)
+    validation = choose(splits.validation, settings.objective, "validation", settings.validation_examples)
+    train = choose(splits.train, settings.objective, "train", settings.train_examples)
+    counts += sieve.counts
     for name, examples, records in (("test", test, splits.test), ("train", train, splits.train)):
         if not examples:
             raise DataError(explain_nothing(settings, name, len(records), counts), path=settings.path)
     return Task(
         name=settings.name,
-        language=settings.language or settings.name,
+        language=settings.code_language,
         objective=settings.objective,
         evaluation_objective=evaluation,
         train=train,
         validation=validation,
         test=test,
         dropped=dict(sorted(counts.items())),
-        notes=(*splits.notes, *note_overlap(tested, set(trained))),
+        notes=(*found.notes, *splits.notes, *note_taken(settings, sieve, len(test))),
+        duplicates=sieve.describe(),
     )
 
 
-def note_overlap(tested: Sequence[str], trained: AbstractSet[str]) -> tuple[str, ...]:
-    """A note where test examples have what training has too, which nothing but ``allow_overlap`` allows."""
-    shared = sum(content in trained for content in tested)
-    said = f"{shared} of {len(tested)} test examples occur in training too, as allow_overlap permits"
-    return (said,) if shared else ()
+def build_sieve(
+    settings: TaskSettings, splits: Splits, cache: Path | None, progress: Progress | None
+) -> Sieve:
+    """The sieve of a task, with the excluded sets in it."""
+    excluded: dict[str, Sequence[Record]] = {}
+    if settings.exclude:
+        from codestrata.data.exclusions import load_excluded
+
+        excluded = {
+            name: load_excluded(settings, name, cache=cache, progress=progress) for name in settings.exclude
+        }
+    groups = (splits.train, splits.test, *excluded.values())
+    mixed = len({isinstance(group[0], SourcedExample) for group in groups if group}) > 1
+    sieve = Sieve(settings, mixed=mixed)
+    for name, records in excluded.items():
+        sieve.exclude(name, records)
+    return sieve
 
 
-def explain_nothing(settings: TaskSettings, split: str, records: int, dropped: Counter[str]) -> str:
+def note_taken(settings: TaskSettings, sieve: Sieve, tests: int) -> tuple[str, ...]:
+    """Notes on what was taken though it is no clean data, as the settings permit."""
+    notes = []
+    shared = sieve.count_shared_tests() if settings.allow_overlap else 0
+    if shared:
+        notes.append(f"{shared} of {tests} test examples occur in training too, as allow_overlap permits")
+    if sieve.with_secrets:
+        notes.append(f"{sieve.with_secrets} examples contain a secret, as keep_secrets permits")
+    return tuple(notes)
+
+
+def explain_nothing(settings: TaskSettings, split: str, records: int, dropped: Mapping[str, int]) -> str:
     """Why a split is without examples, and what to do."""
     reasons = "; ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items())) or "nothing"
     return (
@@ -282,4 +269,10 @@ def fingerprint_task(task: Task) -> str:
     Names, objectives and drop counts do not matter: equal examples in equal order, equal fingerprint.
     """
     splits = {"train": task.train, "validation": task.validation, "test": task.test, "unseen": task.unseen}
-    return hash_json({name: [asdict(example) for example in examples] for name, examples in splits.items()})
+    return hash_json({name: [describe_example(entry) for entry in split] for name, split in splits.items()})
+
+
+def describe_example(example: Example) -> dict[str, str | None]:
+    """Every field of an example; a ``prelude`` only where there is one, as few have it."""
+    fields = asdict(example)
+    return fields if example.prelude is not None else {k: v for k, v in fields.items() if k != "prelude"}

@@ -5,6 +5,7 @@ Trainings are found again by methods that differ in how a component is picked al
 What this does not do: decode, train, or keep anything beyond the run.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -37,6 +38,8 @@ class Address:
 
     ``data`` is the fingerprint of the split's examples. ``decoding`` is that of the decoding settings and the
     prompt limit. ``apart`` counts the examples that are decoded before the others, in batches of their own.
+    ``trained_on`` are the tasks whose training text the answers were held against: equal components that
+    were trained on other tasks share no answers.
     """
 
     model: Model
@@ -45,6 +48,7 @@ class Address:
     data: str
     decoding: str
     apart: int = 0
+    trained_on: frozenset[str] = frozenset()
 
 
 class Archive:
@@ -66,13 +70,27 @@ class Archive:
         limit = {"max_prompt_tokens": lab.settings.training.max_prompt_tokens}
         self._decoding = hash_json(asdict(lab.settings.decoding) | limit)
 
-    def locate(self, model: Model, task: Task, split: SplitName, *, apart: int = 0) -> Address:
+    def locate(
+        self,
+        model: Model,
+        task: Task,
+        split: SplitName,
+        *,
+        apart: int = 0,
+        trained_on: Iterable[Task] = (),
+    ) -> Address:
         """The address of a split's answers under the run's settings."""
         data = self._data[task.name, split]
         # A company of all is no company apart.
         apart = 0 if apart == len(list_splits(task)[split]) else apart
         return Address(
-            model=model, task=task.name, split=split, data=data, decoding=self._decoding, apart=apart
+            model=model,
+            task=task.name,
+            split=split,
+            data=data,
+            decoding=self._decoding,
+            apart=apart,
+            trained_on=frozenset(entry.name for entry in trained_on),
         )
 
     def find(self, address: Address) -> Cell | None:

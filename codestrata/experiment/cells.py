@@ -53,6 +53,7 @@ def decode_task(
     decoding: DecodingSettings | None = None,
     apart: Sequence[int] = (),
     fingerprint: str | None = None,
+    trained_on: Sequence[Task] = (),
 ) -> list[Cell]:
     """Decode and score splits of a task with whatever is active; no split shares a batch with another.
 
@@ -66,6 +67,8 @@ def decode_task(
         decoding: other decoding settings than the run's.
         apart: positions of test examples that are decoded first, in batches of their own.
         fingerprint: the active component's, for the cells to say.
+        trained_on: the tasks of whose training text repetitions are noted, those of the active component;
+            none where nothing is noted.
     """
     parts = {name: part for name, part in list_splits(task).items() if name in splits}
     settings = decoding or lab.settings.decoding
@@ -81,6 +84,7 @@ def decode_task(
             f"{unit}/{split}/{fingerprint or 'base'}",
             apart=apart if split == "test" else (),
             compared=component if asks_base else None,
+            trained_on=trained_on,
             done=sum(len(cell.predictions) for cell in cells),
         )
         before = next((cell for cell in earlier if cell.task == task.name and cell.split == split), None)
@@ -115,21 +119,22 @@ def answer_examples(
     *,
     apart: Sequence[int] = (),
     compared: Component | None = None,
+    trained_on: Sequence[Task] = (),
     done: int = 0,
 ) -> tuple[Prediction, ...]:
     """Predictions in the examples' order; those at positions ``apart`` are decoded first, by themselves.
 
     The rest is decoded portion after portion, so that a crash costs no more than the portion under way; where
     decoding samples, each portion draws from another seed. ``unit`` is what the journal calls the answers: it
-    names the split and the bytes of the component. ``done`` is the number of predictions that the watcher was
-    told of before.
+    names the split and the bytes of the component. ``trained_on`` are tasks as in ``decode_task``. ``done``
+    is the number of predictions that the watcher was told of before.
     """
     answers: dict[int, tuple[Prediction, ...]] = {}
     for company in list_companies(len(examples), apart):
 
         def decode(company: Sequence[int] = company) -> tuple[Prediction, ...]:
             with lab.journal.clock("decoding"):
-                return predict(
+                found = predict(
                     lab.base,
                     [examples[place] for place in company],
                     replace(settings, seed=settings.seed + SEED_STRIDE * len(answers)),
@@ -137,12 +142,34 @@ def answer_examples(
                     compared=compared,
                     report=shift_report(lab.progress.advance, done + len(answers) * settings.samples),
                 )
+            return note_repetition(lab, found, trained_on)
 
         found = lab.journal.recall(name_answers(unit, len(answers)), tuple[Prediction, ...], decode)
         for number, place in enumerate(company):
             answers[place] = found[number * settings.samples : (number + 1) * settings.samples]
         lab.progress.advance(done + len(answers) * settings.samples)
     return tuple(prediction for place in range(len(examples)) for prediction in answers[place])
+
+
+def note_repetition(
+    lab: Lab, predictions: tuple[Prediction, ...], trained_on: Sequence[Task]
+) -> tuple[Prediction, ...]:
+    """The predictions, saying whether they and their targets repeat the training text of these tasks.
+
+    As they were where there is no such task, or ``measurement.repetition_tokens`` is off.
+    """
+    length, stretches = lab.settings.measurement.repetition_tokens, lab.stretches
+    if length is None or not trained_on:
+        return predictions
+    with lab.journal.clock("scoring"):
+        return tuple(
+            replace(
+                prediction,
+                repeats=stretches.find_repeats(prediction.completion, trained_on, length),
+                target_repeats=stretches.find_repeats(prediction.target, trained_on, length),
+            )
+            for prediction in predictions
+        )
 
 
 def keep_answers(
@@ -221,7 +248,7 @@ def write_cells(root: Path, cells: Sequence[Cell]) -> None:
     write_jsonl(
         folder / PREDICTIONS_FILE,
         (
-            {"task": cell.task, "split": cell.split, **asdict(prediction)}
+            {"task": cell.task, "split": cell.split, **describe_prediction(prediction)}
             for cell in cells
             for prediction in cell.predictions
         ),
@@ -271,6 +298,12 @@ def read_scores(folder: Path) -> dict[tuple[str, str], tuple[Score, ...]]:
     return {place: tuple(scores) for place, scores in found.items()}
 
 
+def describe_prediction(prediction: Prediction) -> dict[str, Any]:
+    """Every field of a prediction; a ``prelude`` only where there is one, as few have it."""
+    row = asdict(prediction)
+    return row if prediction.prelude is not None else {k: v for k, v in row.items() if k != "prelude"}
+
+
 def build_prediction(row: Mapping[str, Any], path: Path, line: int) -> Prediction:
     """The prediction in one line. Raises DataError: a field is missing, unknown or of a wrong type."""
     for key in ("identifier", "prompt", "target", "completion"):
@@ -282,6 +315,11 @@ def build_prediction(row: Mapping[str, Any], path: Path, line: int) -> Predictio
     for key in ("tokens", "sample", "agreed", "shifted"):
         if row.get(key) is not None and (not isinstance(row[key], int) or isinstance(row[key], bool)):
             raise DataError(f"{key} is {row[key]!r}: expected a whole number", path=path, line=line)
+    if row.get("prelude") is not None:
+        take(row, "prelude", path, line)
+    for key in ("repeats", "target_repeats"):
+        if row.get(key) is not None and not isinstance(row[key], bool):
+            raise DataError(f"{key} is {row[key]!r}: expected true, false or null", path=path, line=line)
     return Prediction(**{key: value for key, value in row.items() if key in known})
 
 

@@ -7,7 +7,7 @@ them with what was there before, and shows once more that the old components are
 What this does not do: make room in a component whose shape depends on the number of tasks.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from codestrata.interrupts import Interrupts
 from codestrata.lab import open_lab
 from codestrata.methods import Method, resolve_methods
 from codestrata.progress import Progress, Silence
-from codestrata.records import Task
 from codestrata.results.rechecks import choose_recheck
-from codestrata.settings.sections import CacheSettings, TaskSettings
+from codestrata.settings.sections import CacheSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings, to_tree
 from codestrata.store import RunDirectory, check_run_name, create_run
 
@@ -77,12 +77,10 @@ def extend_run(
     check_fair(settings, methods)
     name = name or name_extension(run, old, settings)
     check_run_name(root, name, settings.preset)
-    lab = open_lab(settings, progress, interrupts=interrupts)
+    lab = open_lab(settings, progress, interrupts=interrupts, kept=run.data_folder)
     check_components(lab, methods)
     check_solvable(lab, methods)
     check_beginning(finished, lab)
-    for line in list_leaks(lab.tasks, len(old.tasks)):
-        progress.say(line)
     new = create_run(root, name, settings.preset)
     with new.hold():
         lab.journal.follow(new.journal_folder, progress.say)
@@ -91,20 +89,6 @@ def extend_run(
         if begun is not None:
             begun(new)
         return carry_out(lab, new, methods)
-
-
-def list_leaks(tasks: Sequence[Task], known: int) -> Iterator[str]:
-    """Which of the new tasks train on what an old one, of the first ``known``, tests; as sentences."""
-    for task in tasks[known:]:
-        trained = {(example.prompt, example.target) for example in task.train}
-        for old in tasks[:known]:
-            tests = (*old.test, *old.unseen)
-            shared = sum((example.prompt, example.target) in trained for example in tests)
-            if shared:
-                yield (
-                    f"{shared} of {len(tests)} test examples of {old.name} are training examples of "
-                    f"{task.name}: where tasks share a component, what {old.name} scores is no test any more"
-                )
 
 
 def open_whole(run: RunDirectory, progress: Progress) -> FinishedRun:

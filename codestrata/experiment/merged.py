@@ -67,7 +67,9 @@ class MergedRows:
         cells = [
             cell
             for task in lab.tasks
-            for cell in evaluate_task(lab, self._archive, self._method, component, task, place, model, ())
+            for cell in evaluate_task(
+                lab, self._archive, self._method, component, task, place, model, (), trained_on=known
+            )
         ]
         component.deactivate()
         return cells

@@ -266,6 +266,7 @@ def build_measured(run: RunDirectory, stored: Mapping[str, Any], reader: CellRea
         methods=tuple(build_walks(method, reader) for method in stored["methods"]),
         repeats=tuple(build_repeat(entry, reader) for entry in stored["noise_floor"]["entries"]),
         fair=stored["fair"],
+        shared_examples=tuple(stored["shared_examples"]),
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from codestrata.contracts import Component
 from codestrata.experiment.archive import Archive, Model, fingerprint_component
 from codestrata.experiment.cells import Place, answer_examples, score_task, take_over, write_cells
-from codestrata.experiment.rows import evaluate_task, label_walk
+from codestrata.experiment.rows import evaluate_task, label_walk, list_trained_on
 from codestrata.files import hash_json, write_bytes, write_jsonl
 from codestrata.lab import Lab, list_splits
 from codestrata.methods import Method
@@ -171,7 +171,17 @@ class RoutedRows:
             folder=f"{place.folder}/{ORACLE_FOLDER}",
         )
         self._component.activate(task.name)
-        own = evaluate_task(lab, self._archive, self._method, self._component, task, own_place, model, ())
+        own = evaluate_task(
+            lab,
+            self._archive,
+            self._method,
+            self._component,
+            task,
+            own_place,
+            model,
+            (),
+            trained_on=list_trained_on(lab, self._method, task),
+        )
         self._component.deactivate()
         decoded = [cell for cell in own if cell.has_file]
         if decoded:
@@ -264,6 +274,7 @@ class RoutedRows:
             lab.settings.decoding,
             f"{place.folder}/{task.name}/{split}/{chosen.name}-{hash_json(missing)[:16]}",
             compared=self._component if lab.settings.measurement.agreement else None,
+            trained_on=list_trained_on(lab, self._method, chosen),
         )
         answers = self._cut_samples(predictions)
         found |= {position: answers[number] for number, position in enumerate(missing)}

@@ -29,6 +29,18 @@ def name_component(method: Method, task: Task) -> str:
     return task.name if method.is_named_by_task else SHARED
 
 
+def list_trained_on(lab: Lab, method: Method, task: Task) -> tuple[Task, ...]:
+    """The tasks whose examples have gone into a component by the end of its training on ``task``."""
+    position = lab.tasks.index(task)
+    match method.schedule:
+        case "isolated":
+            return (task,)
+        case "kept":  # its own, and those that made the part it keeps
+            return (*lab.tasks[: min(1, position)], task)
+        case _:
+            return lab.tasks[: position + 1]
+
+
 def label_walk(lab: Lab, method: Method, seed: int) -> str:
     """How a method with a seed is called while it runs; the order of the tasks too, after the first."""
     told = [f"order {lab.order + 1}"] if lab.order else []
@@ -82,7 +94,12 @@ def evaluate_row(
         component.activate(name)
         is_older = method.has_component_per_task and index < row
         earlier = [cell for cell in cells if is_older and cell.row == index and cell.task == task.name]
-        row_cells += evaluate_task(lab, archive, method, component, task, place, models[name], earlier)
+        # What later trainings change was trained on their tasks too.
+        source = answering if method.has_component_per_task else lab.tasks[row - 1]
+        trained_on = list_trained_on(lab, method, source)
+        row_cells += evaluate_task(
+            lab, archive, method, component, task, place, models[name], earlier, trained_on=trained_on
+        )
     component.deactivate()
     return row_cells
 
@@ -96,18 +113,29 @@ def evaluate_task(
     place: Place,
     model: Model,
     earlier: Sequence[Cell],
+    *,
+    trained_on: Sequence[Task],
 ) -> list[Cell]:
-    """A task's cells with the active component; ``earlier`` are those of an own component's training."""
+    """A task's cells with the active component; ``earlier`` are those of an own component's training.
+
+    ``trained_on`` are the tasks that the active component was trained on.
+
+    Raises: IsolationError: there are earlier cells, and component or base have other bytes than then.
+    """
     recheck = choose_recheck(lab.settings)
     if earlier and earlier[0].component_fingerprint != model.component:
         raise IsolationError(describe_change(method, task, place, model, earlier[0], lab.base.fingerprint))
     if earlier and recheck == "full":
-        return decode_task(lab, task, place, earlier=earlier, fingerprint=model.component)
+        return decode_task(
+            lab, task, place, earlier=earlier, fingerprint=model.component, trained_on=trained_on
+        )
     apart: tuple[int, ...] = ()
     if method.has_component_per_task and recheck == "canary":
         apart = choose_canaries(len(task.test), lab.settings.measurement.canary_examples)
     addresses: dict[SplitName, Address] = {
-        split: archive.locate(model, task, split, apart=len(apart) if split == "test" else 0)
+        split: archive.locate(
+            model, task, split, apart=len(apart) if split == "test" else 0, trained_on=trained_on
+        )
         for split in list_splits(task)
     }
     missing = [split for split, address in addresses.items() if archive.find(address) is None]
@@ -122,6 +150,7 @@ def evaluate_task(
             splits=missing,
             apart=apart,
             fingerprint=model.component,
+            trained_on=trained_on,
         ):
             archive.keep(addresses[cell.split], cell)
     return [

@@ -22,7 +22,7 @@ from codestrata.data.tasks import fingerprint_task
 from codestrata.errors import ComponentError, DataError, IsolationError
 from codestrata.experiment.archive import fingerprint_component
 from codestrata.experiment.cells import group_by_folder, write_cells
-from codestrata.experiment.rows import label_walk, name_component
+from codestrata.experiment.rows import label_walk, list_trained_on, name_component
 from codestrata.lab import Lab
 from codestrata.methods import Method, build_retention, choose_learning_rate
 from codestrata.models.fingerprints import fingerprint_model
@@ -261,18 +261,6 @@ def copy_tensors(component: Component, source: str, name: str) -> None:
     tensors = component.parameters(source)
     for key, parameter in component.parameters(name).items():
         parameter.copy_(tensors[key])
-
-
-def list_trained_on(lab: Lab, method: Method, task: Task) -> tuple[Task, ...]:
-    """The tasks whose examples have gone into a component by the end of its training on ``task``."""
-    position = lab.tasks.index(task)
-    match method.schedule:
-        case "isolated":
-            return (task,)
-        case "kept":  # its own, and those that made the part it keeps
-            return (*lab.tasks[: min(1, position)], task)
-        case _:
-            return lab.tasks[: position + 1]
 
 
 def gather_examples(lab: Lab, method: Method, task: Task) -> Sequence[EncodedExample]:

@@ -36,7 +36,7 @@ from codestrata.experiment.trainings import train_task, write_row
 from codestrata.files import write_json
 from codestrata.interrupts import Interrupts
 from codestrata.journal import Journal
-from codestrata.lab import Lab, open_lab
+from codestrata.lab import Lab, keep_tasks, open_lab
 from codestrata.languages.isolation import choose_isolation
 from codestrata.methods import Method, build_component, resolve_methods
 from codestrata.metrics.catalogue import list_metrics
@@ -118,7 +118,7 @@ def resume_experiment(
         progress, journal = progress or Silence(), Journal()
         journal.follow(run.journal_folder, progress.say)
         check_settings(journal, run, settings)
-        lab = open_lab(settings, progress, journal=journal, interrupts=interrupts)
+        lab = open_lab(settings, progress, journal=journal, interrupts=interrupts, kept=run.data_folder)
         run.sweep()
         return carry_out(lab, run, methods)
 
@@ -129,6 +129,7 @@ def carry_out(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> RunDire
     lab.journal.follow(run.journal_folder, lab.progress.say)
     check_settings(lab.journal, run, lab.settings)
     check_inputs(lab, run)
+    keep_tasks(lab, run.data_folder)
     environment = describe_environment(lab.base.device) | {"allocator": lab.host.allocator}
     taken = inherit(lab, run, methods, environment)
     sessions = note_session(lab, run, environment)
@@ -239,6 +240,7 @@ def measure(lab: Lab, run: RunDirectory, methods: Sequence[Method]) -> Measured:
         methods=tuple(walks),
         repeats=tuple(repeats),
         fair=lab.fair,
+        shared_examples=lab.shared_examples,
     )
 
 

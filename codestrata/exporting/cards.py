@@ -14,7 +14,7 @@ from codestrata.exporting.comparison import Comparison
 from codestrata.methods import METHODS
 from codestrata.models.families import CAUSAL_CLASS
 from codestrata.report.tables import count_rows, write_score
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 LICENCES: Mapping[str, str] = {"pocket": "Apache-2.0", "Salesforce/codet5-small": "Apache-2.0"}

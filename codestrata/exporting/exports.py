@@ -35,6 +35,7 @@ from codestrata.errors import ComponentError, DataError, SettingsError, StorageE
 from codestrata.experiment.cells import read_predictions
 from codestrata.exporting.cards import write_adapter_card, write_checkpoint_card
 from codestrata.exporting.comparison import Comparison, compare_models
+from codestrata.exporting.disclosure import check_texts, check_training
 from codestrata.exporting.plain import build_plain_model, has_deeper_decoder
 from codestrata.files import PART_SUFFIX, explain_failure, make_folder, move, remove, write_bytes, write_text
 from codestrata.methods import build_component
@@ -67,7 +68,9 @@ class Export:
     deeper_decoder: bool
 
 
-def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format = "hf") -> Export:
+def export_component(
+    run: RunDirectory, choice: Choice, out: Path, form: Format = "hf", *, allow_secrets: bool = False
+) -> Export:
     """Write the component of a finished run into the folder ``out``, which must be empty or not there yet.
 
     Raises:
@@ -75,11 +78,14 @@ def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format 
             checkpoint; or the checkpoint computes something else.
         DataError: the run's predictions cannot be read.
         RunError: the run did not come to its end, its results are damaged, or a folder leads out of it.
-        SettingsError: the choice is none of the run's, its component has no such format, or ``out`` is taken.
+        SettingsError: the choice is none of the run's, its component has no such format, ``out`` is taken, or
+            a secret would get out and that is not allowed.
         StorageError: the folder cannot be written.
     """
     out = check_target(run, out)
     results, settings = run.read_results(), run.read_settings()
+    if not allow_secrets:
+        check_training(results, settings)
     source = find_folder(run, settings, choice)
     template = read_template(run.inside(run.task_folder(choice.method, choice.seed, choice.task)))
     if form == "peft":
@@ -90,6 +96,8 @@ def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format 
             )
         files = read_adapter(source)
         card = write_adapter_card(results, settings, choice, automatic_class=name_automatic_class(files))
+        if not allow_secrets:
+            check_texts({**files, CARD_FILE: card.encode("utf-8")})
         export_adapter(files, out, card)
         return Export(folder=out, choice=choice, comparison=None, deeper_decoder=False)
     prompts = choose_prompts(run.inside(run.path / BASE_FOLDER), choice.task)
@@ -111,6 +119,8 @@ def export_component(run: RunDirectory, choice: Choice, out: Path, form: Format 
             automatic_class=find_family(plain).automatic_class,
             deeper_decoder=deeper,
         )
+        if not allow_secrets:
+            check_texts({CARD_FILE: card.encode("utf-8")})
         write_text(folder / CARD_FILE, card)
     return Export(folder=out, choice=choice, comparison=comparison, deeper_decoder=deeper)
 

@@ -4,12 +4,14 @@ What this does not do: confine the programs (``languages.isolation`` chooses wha
 completion from one whose tests are wrong.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from math import comb
 
+from codestrata.languages.endings import HEADS, cut_program, join_continuation
 from codestrata.languages.isolation import choose_isolation
 from codestrata.languages.sandbox import Program, run_programs
-from codestrata.records import Metric, Prediction, Score
+from codestrata.records import Example, Metric, Prediction, Score
 from codestrata.settings.sections import ExecutionSettings
 
 
@@ -51,7 +53,7 @@ def score_pass_rate(
 
     Raises: ExecutionError: the language can be run, but not under these limits.
     """
-    programs = group_programs(predictions)
+    programs = group_programs(predictions, language)
     examples = len({prediction.identifier for prediction in predictions})
     if not programs:
         reason = f"none of {examples} examples has tests" if predictions else "no predictions"
@@ -77,21 +79,44 @@ def score_pass_rate(
     return tuple(build_score(k, counts, notice, variant, isolation.rung) for k in pass_k)
 
 
-def group_programs(predictions: Sequence[Prediction]) -> Mapping[str, list[Program]]:
+def group_programs(predictions: Sequence[Prediction], language: str) -> Mapping[str, list[Program]]:
     """The programs of each example's samples, by identifier; examples without tests are missing."""
     programs: dict[str, list[Program]] = {}
     for prediction in predictions:
-        program = build_program(prediction)
+        program = build_program(prediction, language)
         if program is not None:
             programs.setdefault(prediction.identifier, []).append(program)
     return programs
 
 
-def build_program(prediction: Prediction) -> Program | None:
-    """A completion with its tests; ``None`` without tests or with blank ones."""
+def build_program(prediction: Prediction | Example, language: str) -> Program | None:
+    """A completion with its tests; ``None`` without tests or with blank ones.
+
+    A prelude, even an empty one, stands before the completion, which is cut where the function ends that was
+    asked for (``languages.endings``): the last one that the target begins and the tests name, else the one
+    that the prelude begins. Of an example, the target is run.
+    """
     if prediction.tests is None or not prediction.tests.strip():
         return None
-    return Program(prediction.completion, prediction.tests)
+    code = prediction.target if isinstance(prediction, Example) else prediction.completion
+    if prediction.prelude is not None:
+        name = find_asked(language, prediction.target, prediction.tests)
+        if name is None:
+            code = join_continuation(language, prediction.prelude, code)
+        else:
+            code = prediction.prelude + (cut_program(language, code, name) or code)
+    return Program(code, prediction.tests)
+
+
+def find_asked(language: str, target: str, tests: str) -> str | None:
+    """The last function that begins in the target's first column and that the tests name; ``None`` if none.
+
+    A body, which does not begin there itself, is asked for in ``complete``.
+    """
+    is_body = not target.lstrip("\r\n")[:1].strip()
+    names = [] if is_body or language not in HEADS else HEADS[language].findall(target)
+    words = set(re.findall(r"[\w$]+", tests))
+    return next((name for name in reversed(names) if name in words), None)
 
 
 def build_score(

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from codestrata.errors import HubError, ModelError
+from codestrata.hub import OFFLINE, is_offline, prepare_hub
 from codestrata.models.families import find_family_by_type
 from codestrata.models.fingerprints import fingerprint_model
 from codestrata.models.pocket import POCKET, find_pocket
@@ -55,6 +56,7 @@ def load_base(settings: BaseSettings, device: torch.device) -> Base:
         HubError: model or tokenizer is no local folder and the hub cannot be reached.
         ModelError: the folder or the hub's repository does not hold a supported model.
     """
+    prepare_hub()
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # our own display runs at the same time
@@ -84,6 +86,7 @@ def choose_weights_format(source: str, settings: BaseSettings) -> WeightsFormat 
 
 def has_file(source: str, name: str, revision: str | None) -> bool:
     """Whether a local folder or the hub's repository has a file; the hub's is in the cache afterwards."""
+    prepare_hub()
     from huggingface_hub import errors, hf_hub_download
 
     if Path(source).is_dir():
@@ -119,6 +122,7 @@ def load_model(source: str, settings: BaseSettings, weights_format: WeightsForma
 
 def load_config(source: str, settings: BaseSettings) -> Any:
     """The configuration of a local folder or of the hub's repository. Raises: as ``check_config``."""
+    prepare_hub()
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(source, revision=settings.revision, trust_remote_code=False)
@@ -195,6 +199,7 @@ def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator
 
     Raises: HubError: not local, and not to be had from the hub. ModelError: there, and not usable.
     """
+    prepare_hub()
     from huggingface_hub import errors
 
     network_error = errors.HTTPError  # type: ignore[attr-defined]  # of the hub client's HTTP library
@@ -221,6 +226,12 @@ def explain_failures(source: str, revision: str | None, *, key: str) -> Iterator
             reason = "it needs code of its own to be run, which is never done"
         if local or not isinstance(error, OSError | network_error | errors.HFValidationError):
             raise ModelError(f"{source} holds nothing usable as {key}: {reason}") from error
+        if is_offline():  # what the client says then speaks of connections
+            raise HubError(
+                f"{source!r} is no local folder and not whole in the hub client's cache, and the hub is "
+                f"switched off: name a local copy with --set {key}=FOLDER, or run once without --offline "
+                f"and {OFFLINE}."
+            ) from error
         raise HubError(
             f"{source!r} is no local folder and could not be had from the model hub ({reason}); "
             f"name a local copy with --set {key}=FOLDER."
@@ -232,10 +243,10 @@ def ask_hub(name: str, revision: str | None) -> None:
 
     A name that lies in the hub client's cache, or its offline mode, needs no hub.
     """
-    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
     cached = isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str)
-    if not cached and not constants.HF_HUB_OFFLINE:
+    if not cached and not is_offline():
         HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT_SECONDS)
 
 

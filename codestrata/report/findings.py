@@ -66,7 +66,7 @@ def find_reached(results: Results) -> Iterator[Finding]:
                 continue
             pointer = build_pointer("methods", number, "final", "test", task, metric)
             if score["value"] is None:
-                text = f"`{method['name']}` has no {metric} on {task}: {score['reason']}."
+                text = f"`{method['name']}` has no {metric} on {task}: {score['reason'].removesuffix('.')}."
             else:
                 text = (
                     f"`{method['name']}` reaches {metric} {write_value(score)} on {task} "
@@ -241,7 +241,7 @@ def find_limits(results: Results) -> Iterator[Finding]:
     for language, isolation in results["execution"].items():
         rung, runtime = isolation["rung"], isolation["runtime"]
         text = (
-            f"Generated {language} programs were not run: {isolation['reason']}."
+            f"Generated {language} programs were not run: {isolation['reason'].removesuffix('.')}."
             if rung is None
             else f"Generated {language} programs ran {write_confinement(rung)} ({runtime})."
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from codestrata.report.costs import build_cost_table, describe_engine, list_memory_counters
 from codestrata.report.definitions import build_metrics_tables, list_definitions
+from codestrata.report.duplicates import explain_duplicates, list_duplicate_tables, show_name
 from codestrata.report.efficiency import explain_efficiency, list_efficiency_tables
 from codestrata.report.fairness import explain_fairness, list_fair_tables
 from codestrata.report.findings import Finding, list_chapters
@@ -19,6 +20,7 @@ from codestrata.report.published import (
     list_published_findings,
 )
 from codestrata.report.references import build_references_table, explain_references
+from codestrata.report.repetition import explain_repetition, list_repetition_tables
 from codestrata.report.routing import explain_routing, list_routing_tables
 from codestrata.report.tables import (
     Results,
@@ -30,6 +32,7 @@ from codestrata.report.tables import (
     keep,
     list_matrix_tables,
     list_score_tables,
+    list_trained,
 )
 from codestrata.report.validations import build_validation_table, explain_validation
 
@@ -72,6 +75,7 @@ def render_analysis(results: Results) -> str:
         "\n".join(f"- **{name}**: {text}" for name, text in list_definitions(results)),
         "## What confined generated programs",
         "\n".join(describe_execution(results)),
+        *write_repetition(results),
         *write_validation(results),
         *write_fairness(results),
         "## Cost",
@@ -81,6 +85,7 @@ def render_analysis(results: Results) -> str:
         *describe_engine(results),
         "## Data",
         *describe_data(results),
+        *write_duplicates(results),
         "## Reproduce",
         "`codestrata run settings.toml`, with the file beside this one, on the same machine and thread count "
         "repeats every prediction; `codestrata score` computes every number again from the stored ones. "
@@ -175,6 +180,14 @@ def write_fairness(results: Results) -> Iterator[str]:
         yield "## How the methods were made comparable"
         yield from map(render_table, list_fair_tables(results))
         yield from explain_fairness(results)
+
+
+def write_repetition(results: Results) -> Iterator[str]:
+    """What is repeated of the training text, for a run that trained anything and looked."""
+    if results["repetition"]["tokens"] is not None and list_trained(results):
+        yield "## Training text repeated word for word"
+        yield from map(render_table, list_repetition_tables(results))
+        yield from explain_repetition(results)
 
 
 def write_validation(results: Results) -> Iterator[str]:
@@ -282,9 +295,9 @@ def describe_data(results: Results) -> Iterator[str]:
     """A line per task: sizes, objectives, what was dropped and cut."""
     for task in results["tasks"]:
         counts = ", ".join(f"{count} {split}" for split, count in task["examples"].items())
-        dropped = "; ".join(f"{count} {reason}" for reason, count in task["dropped"].items()) or "none"
+        dropped = "; ".join(f"{count} {show_name(why)}" for why, count in task["dropped"].items()) or "none"
         cut = task["truncated"]
-        notes = "".join(f"; {note}" for note in task["notes"])
+        notes = "".join(f"; {show_name(note)}" for note in task["notes"])
         yield (
             f"**{task['name']}** ({task['language']}): {counts}; trained on `{task['objective']}`, evaluated "
             f"on `{task['evaluation_objective']}`; dropped: {dropped}; cut to the limit: "
@@ -292,6 +305,15 @@ def describe_data(results: Results) -> Iterator[str]:
             f"{cut['test_prompts']} evaluation prompts; "
             f"fingerprint `{task['fingerprint'][:16]}`{notes}."
         )
+
+
+def write_duplicates(results: Results) -> Iterator[str]:
+    """The duplicates and leaks that were looked for; nothing where all tasks are generated and share none."""
+    tables = list_duplicate_tables(results)
+    if tables:
+        yield "## Duplicates and leaks"
+        yield from map(render_table, tables)
+        yield from explain_duplicates(results)
 
 
 def describe_environment(environment: Mapping[str, Any]) -> str:

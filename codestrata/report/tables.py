@@ -17,7 +17,7 @@ Scores = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]]
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The version of the results that is read here: the one that ``results.tree`` writes."""
 MISSING = "-"
 COLUMNS_ABREAST = 3

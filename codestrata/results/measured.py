@@ -120,8 +120,8 @@ class Control:
 class Measured:
     """A whole run, before its results are written.
 
-    ``base``, ``tasks`` and ``execution`` (per language, what confined the programs) are already as they stand
-    in the results.
+    ``base``, ``tasks``, ``execution`` (per language, what confined the programs) and ``shared_examples`` are
+    already as they stand in the results.
     """
 
     run: str
@@ -135,6 +135,7 @@ class Measured:
     methods: tuple[MethodWalks, ...]
     repeats: tuple[Repeat, ...]
     fair: Mapping[str, Any] | None = None
+    shared_examples: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def task_names(self) -> list[str]:

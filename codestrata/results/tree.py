@@ -19,6 +19,7 @@ from codestrata.results.measured import Control, Measured, MethodWalks, Portion,
 from codestrata.results.orders import describe_orders
 from codestrata.results.rechecks import choose_recheck, describe_isolation
 from codestrata.results.references import describe_references
+from codestrata.results.repetition import describe_repetition
 from codestrata.results.routing import describe_choices
 from codestrata.results.schedules import explain_no_transfer, mark_schedule
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
@@ -43,6 +44,7 @@ def describe_run(measured: Measured) -> dict[str, Any]:
         "base": {**measured.base, "cells": [describe_cell(cell) for cell in measured.base_cells]},
         "controls": [describe_control(control) for control in measured.controls],
         "tasks": [dict(task) for task in measured.tasks],
+        "shared_examples": [dict(row) for row in measured.shared_examples],
         "orders": [list(order) for order in measured.orders],
         "methods": [describe_method(walks, measured, headline) for walks in measured.methods],
         "comparisons": compare_methods(measured, headline),
@@ -52,6 +54,7 @@ def describe_run(measured: Measured) -> dict[str, Any]:
         "sample_efficiency": describe_efficiency(measured, headline),
         "fair": measured.fair,
         "noise_floor": describe_noise(measured.repeats, headline),
+        "repetition": describe_repetition(measured),
     }
     return {**tree, "founding": judge_founding(tree)}
 
@@ -293,6 +296,7 @@ def describe_task(task: Task, fingerprint: str, truncated: Mapping[str, int]) ->
         "dropped": dict(task.dropped),
         "notes": list(task.notes),
         "truncated": dict(truncated),
+        "duplicates": None if task.duplicates is None else dict(task.duplicates),
         "prompt_prefix": find_prefix(task),
     }
 

@@ -7,7 +7,7 @@ What this does not do: check values; ``tree.build_settings`` does.
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +85,26 @@ def apply_assignment(tree: dict[str, Any], assignment: str) -> None:
         raise SettingsError(f"--set {shorten(assignment)}: expected key=value, such as training.steps=100.")
     value = parse_value(text.strip())
     parts = key.strip().split(".")
-    if parts[0] == "tasks" and len(parts) == 3:
+    if parts[0] == "tasks" and len(parts) >= 3:
         for task in choose_tasks(tree, parts[1]):
-            task[parts[2]] = value
+            find_section(task, parts[2:-1], assignment)[parts[-1]] = value
         return
+    section = find_section(tree, parts[:-1], assignment)
+    section[parts[-1]] = value
+    drop_rival(section, parts[-1], value)
+
+
+def find_section(tree: dict[str, Any], path: Sequence[str], assignment: str) -> dict[str, Any]:
+    """The section of ``tree`` at a path, made where there is none.
+
+    Raises: SettingsError: a part of the path holds something else; ``assignment`` is named.
+    """
     section = tree
-    for part in parts[:-1]:
+    for part in path:
         section = section.setdefault(part, {})
         if not isinstance(section, dict):
             raise SettingsError(f"--set {shorten(assignment)}: {part} holds values, not a section.")
-    section[parts[-1]] = value
-    drop_rival(section, parts[-1], value)
+    return section
 
 
 def drop_rival(section: dict[str, Any], key: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Settings of everything but components and retention: base, tasks, training, decoding, measurement, host.
+"""Settings of everything but tasks, components and retention: base, training, decoding, measurement, host.
 
 Times are seconds, sizes MiB, rates in [0, 1].
 
@@ -10,17 +10,13 @@ from typing import Literal
 
 from codestrata.errors import SettingsError, shorten
 from codestrata.settings.checks import (
-    LARGEST_SEED,
     LARGEST_WHOLE,
     LONGEST_TIMEOUT_SECONDS,
     MOST_THREADS,
-    check_name,
     check_range,
 )
 
-Source = Literal["kata", "codesearchnet", "file"]
 Precision = Literal["auto", "bf16", "fp32"]
-Objective = Literal["generate", "summarize", "complete", "continue", "denoise", "copy"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,76 +31,6 @@ class BaseSettings:
     """``random`` keeps the architecture and draws new weights: for trying a path without a download."""
     tokenizer: str | None = None
     """Folder or hub name of the tokenizer where it differs from the model's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskSettings:
-    """One task: where its records come from and what is asked of the model."""
-
-    name: str
-    """The task's name in files and tables: letters, digits, ``_`` and ``-``."""
-    language: str | None = None
-    """Programming language of the code; null takes the task's name."""
-    source: Source = "kata"
-    """``kata`` (generated), ``codesearchnet`` (hub or local records) or ``file`` (JSONL: prompt, target)."""
-    path: str | None = None
-    """Local file or folder, from the current directory; null with ``codesearchnet`` means the hub."""
-    test_path: str | None = None
-    """Local file of test records for ``file``; null holds test examples out of ``path``."""
-    objective: Objective = "generate"
-    """What training asks of a CodeSearchNet record."""
-    evaluation_objective: Objective | None = None
-    """What evaluation asks; null takes the training objective."""
-    train_examples: int = 1000
-    """Most examples to train on."""
-    validation_examples: int = 100
-    """Most examples held out to choose settings and weights by their loss; a run trains on none of them and
-    scores none."""
-    test_examples: int = 300
-    """Most examples to score."""
-    unseen_examples: int = 0
-    """Most examples of the second test split (kata: skeletons that no training contains)."""
-    seed: int = 0
-    """Seed of data generation and of held-out splits; the run's own seeds do not change the data."""
-    allow_overlap: bool = False
-    """Train on examples that are tests too, where the data's own splits share some; how many is noted. Else
-    such data is refused."""
-
-    def __post_init__(self) -> None:
-        check_name("tasks.name", self.name)
-        check_range("tasks.train_examples", self.train_examples, low=1)
-        check_range("tasks.validation_examples", self.validation_examples, low=0)
-        check_range("tasks.test_examples", self.test_examples, low=1)
-        check_range("tasks.unseen_examples", self.unseen_examples, low=0)
-        check_range("tasks.seed", self.seed, low=0, high=LARGEST_SEED)
-        own_splits = self.source == "codesearchnet" or self.test_path is not None
-        if self.allow_overlap and not own_splits:
-            raise SettingsError(
-                f"tasks.allow_overlap of task {self.name!r} goes with a tasks.test_path or with source = "
-                '"codesearchnet": elsewhere training and test are kept apart by how they are made.'
-            )
-        if self.path is not None and self.source == "kata":
-            raise SettingsError(
-                f"tasks.path is {shorten(self.path)} for task {self.name!r}, but its source is kata, which "
-                'reads no file: set its source to "file" or "codesearchnet" too.'
-            )
-        if self.test_path is not None and self.source != "file":
-            raise SettingsError(f'tasks.test_path of task {self.name!r} goes with source = "file" only.')
-        objectives = {self.objective, self.evaluation_objective or self.objective}
-        if self.source != "codesearchnet" and objectives != {"generate"}:
-            raise SettingsError(
-                f"Task {self.name!r} has prompts and targets of its own (source = {self.source!r}): an "
-                'objective other than "generate" goes with source = "codesearchnet" only.'
-            )
-        if self.unseen_examples and self.source != "kata":
-            raise SettingsError(
-                f"tasks.unseen_examples is {self.unseen_examples} for task {self.name!r}: only source = "
-                '"kata" has kinds of problem to hold out.'
-            )
-        if self.source == "file" and self.path is None:
-            raise SettingsError(
-                f'tasks.path is missing for task {self.name!r}: source = "file" reads a JSONL file.'
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +167,9 @@ class MeasurementSettings:
     """Also score every task's component on every other task's test split: the matrix X."""
     agreement: bool = True
     """Also ask the base how it ranks every token that a component says."""
+    repetition_tokens: int | None = 50
+    """Note which answers repeat so many words and marks in a row of the training text, word for word; null
+    does not look. 50 is what studies of memorized training data use."""
     tree_nodes: int = 400
     """Largest syntax tree, in nodes, whose edit distance is computed exactly; larger ones are counted."""
     recheck: Literal["full", "canary", "off"] | None = None
@@ -254,6 +183,7 @@ class MeasurementSettings:
     0.5, with as many optimizer steps as on all of them, and score it on the task's test split."""
 
     def __post_init__(self) -> None:
+        check_range("measurement.repetition_tokens", self.repetition_tokens, low=1)
         check_range("measurement.tree_nodes", self.tree_nodes, low=1)
         check_range("measurement.canary_examples", self.canary_examples, low=1)
         if not self.pass_k or len(set(self.pass_k)) < len(self.pass_k):

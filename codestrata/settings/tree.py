@@ -39,10 +39,10 @@ from codestrata.settings.sections import (
     DeviceSettings,
     ExecutionSettings,
     MeasurementSettings,
-    TaskSettings,
     TrainingSettings,
 )
 from codestrata.settings.selection import MergingSettings, RoutingSettings
+from codestrata.settings.tasks import TaskSettings
 
 REFUSED = {"fp16": " T5's activations go beyond fp16's largest number, 65504: use bf16 or fp32."}
 """Why a value is refused that is one elsewhere."""
@@ -177,12 +177,24 @@ def convert(value: Any, hint: Any, path: str) -> Any:
             found = f"{path} is {shorten(value)}: expected a list"
             remedy = f"; write [[{path}]] above each section"
             raise SettingsError(f"{found}{remedy if dataclasses.is_dataclass(arguments[0]) else ''}.")
-        return tuple(convert(item, arguments[0], f"{path}.{index}") for index, item in enumerate(value))
+        return tuple(
+            convert(item, arguments[0], f"{path}.{name_item(item, index)}")
+            for index, item in enumerate(value)
+        )
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise SettingsError(f"{path} is {shorten(value)}: expected a section with named values.")
         return build_section(typing.cast(type, hint), value, "" if hint is Settings else path + ".")
     return convert_plain(value, hint, path)
+
+
+def name_item(item: Any, index: int) -> str:
+    """What an item of a list is called in errors: a section, such as a task, by its name where it has one."""
+    name = item.get("name") if isinstance(item, Mapping) else None
+    is_plain = (
+        isinstance(name, str) and name.replace("-", "_").isascii() and name.replace("-", "_").isidentifier()
+    )
+    return str(name) if is_plain else str(index)
 
 
 def convert_plain(value: Any, hint: type, path: str) -> Any:

@@ -19,10 +19,13 @@ COMPARED_FIELDS = (
     "tokens",
     "agreed",
     "shifted",
+    "repeats",
+    "target_repeats",
     "prompt",
     "target",
     "tests",
     "group",
+    "prelude",
 )
 """Of predictions, the most telling first."""
 

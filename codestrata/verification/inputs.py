@@ -8,11 +8,13 @@ from typing import Any
 
 from codestrata.data.tasks import fingerprint_task, load_task
 from codestrata.errors import DataError, HubError, ModelError, RunError, SettingsError, StorageError
+from codestrata.lab import recall_task
 from codestrata.manifests import FileFault, list_entries
 from codestrata.methods import resolve_methods
 from codestrata.models.loading import Base, choose_device, load_base
 from codestrata.progress import Progress
 from codestrata.records import Task
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings, build_settings
 from codestrata.store import APART, RunDirectory
 from codestrata.verification.checks import Check
@@ -117,7 +119,7 @@ def check_data(case: Case, progress: Progress) -> tuple[Check, dict[str, Task]]:
     differences, unchecked, same = [], [], dict[str, Task]()
     for number, section in enumerate(case.settings.tasks, start=1):
         try:
-            task = load_task(section)
+            task = load_again(section, case.run)
         except (DataError, HubError, SettingsError, StorageError) as error:
             unchecked.append(f"task {section.name}: {error}")
         else:
@@ -137,6 +139,19 @@ def check_data(case: Case, progress: Progress) -> tuple[Check, dict[str, Task]]:
         unchecked=tuple(unchecked),
     )
     return check, same
+
+
+def load_again(section: TaskSettings, run: RunDirectory) -> Task:
+    """A task's examples as they are now; of a mined task as they are in the run: nothing is mined again.
+
+    Raises: as ``load_task``; DataError: the copy in the run is gone or damaged.
+    """
+    if not section.is_mined:
+        return load_task(section)
+    task = recall_task(section, run.data_folder)
+    if task is None:
+        raise DataError("the run's own copy of its mined examples is gone", path=run.data_folder)
+    return task
 
 
 def build_case(run: RunDirectory, claims: Claims) -> tuple[Case, tuple[str, ...]]:

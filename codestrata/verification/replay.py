@@ -19,7 +19,7 @@ from codestrata.experiment.canaries import choose_canaries, keep_canaries, name_
 from codestrata.experiment.cells import answer_examples, equal_answers
 from codestrata.experiment.probes import shift_seed
 from codestrata.lab import Lab, list_splits
-from codestrata.methods import build_component
+from codestrata.methods import Method, build_component
 from codestrata.records import Example, Prediction, SplitName, Task
 from codestrata.results.rechecks import choose_recheck
 from codestrata.settings.sections import DecodingSettings
@@ -125,11 +125,23 @@ class Respondent:
 
     Attributes:
         done: how many predictions the watcher was told of; those of earlier respondents count.
+        knows_training: whether the data are here on which the component was trained, so that it can be said
+            which answers repeat them.
     """
 
-    def __init__(self, lab: Lab, component: Component | None, *, has_canaries: bool, done: int) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        component: Component | None,
+        *,
+        has_canaries: bool,
+        done: int,
+        trained_on: Sequence[Task] | None = (),
+    ) -> None:
         self.done = done
+        self.knows_training = trained_on is not None
         self._lab, self._component, self._has_canaries = lab, component, has_canaries
+        self._trained_on = trained_on or ()
         self._tasks = {task.name: task for task in lab.tasks}
         self._known: dict[tuple[Manner, str, SplitName], tuple[Prediction, ...]] = {}
 
@@ -145,6 +157,7 @@ class Respondent:
                 [examples[place] for place in positions],
                 lab.settings.decoding,
                 compared=self._component if lab.settings.measurement.agreement else None,
+                trained_on=self._trained_on,
             )
         key = (manner, task, split)
         if key not in self._known:
@@ -162,7 +175,7 @@ class Respondent:
             if self._has_canaries and split == "test":
                 apart = choose_canaries(len(examples), measurement.canary_examples)
             compared = self._component if measurement.agreement else None
-            return decode(examples, decoding, apart=apart, compared=compared)
+            return decode(examples, decoding, apart=apart, compared=compared, trained_on=self._trained_on)
         before = self.answer(find_first_manner(self._component is None), task.name, split)
         if manner == "shifted":
             again = decode(examples, shift_seed(decoding))
@@ -181,9 +194,17 @@ class Respondent:
         *,
         apart: Sequence[int] = (),
         compared: Component | None = None,
+        trained_on: Sequence[Task] = (),
     ) -> tuple[Prediction, ...]:
         found = answer_examples(
-            self._lab, examples, decoding, task.name, apart=apart, compared=compared, done=self.done
+            self._lab,
+            examples,
+            decoding,
+            task.name,
+            apart=apart,
+            compared=compared,
+            trained_on=trained_on,
+            done=self.done,
         )
         self.done += len(found)
         return found
@@ -283,11 +304,31 @@ def compare_group(
     component.activate(owner.task)
     try:
         has_canaries = method.has_component_per_task and choose_recheck(lab.settings) == "canary"
-        respondent = Respondent(lab, component, has_canaries=has_canaries, done=done)
+        respondent = Respondent(
+            lab,
+            component,
+            has_canaries=has_canaries,
+            done=done,
+            trained_on=find_training_tasks(case, lab, method, owner),
+        )
         return compare_questions(case, respondent, questions)
     finally:
         for name in component.names:
             component.detach(name)
+
+
+def find_training_tasks(case: Case, lab: Lab, method: Method, owner: Owner) -> list[Task] | None:
+    """The tasks on which what answers for an owner was trained; ``None`` where data of one are not here."""
+    names = list_training_names(case.task_names, method, owner)
+    found = [task for task in lab.tasks if task.name in names]
+    return found if len(found) == len(names) else None
+
+
+def list_training_names(names: Sequence[str], method: Method, owner: Owner) -> set[str]:
+    """The names of those tasks, out of all in the order they came, as ``experiment.rows`` lists them."""
+    if method.has_component_per_task and method.selection != "merged" and method.schedule != "warm":
+        return {owner.task, names[0]} if method.schedule == "kept" else {owner.task}
+    return set(names[: 1 + names.index(owner.part or owner.task)])
 
 
 def compare_questions(case: Case, respondent: Respondent, questions: Sequence[Question]) -> Group:
@@ -296,7 +337,13 @@ def compare_questions(case: Case, respondent: Respondent, questions: Sequence[Qu
     for question in questions:
         found = respondent.answer(question.manner, question.task, question.split, question.positions)
         compared, fault = compare_stored(
-            case, question.folder, question.task, question.split, found, question.positions
+            case,
+            question.folder,
+            question.task,
+            question.split,
+            found,
+            question.positions,
+            knows_training=respondent.knows_training,
         )
         count += compared
         said = None if fault is None else f"{question.about}: {fault}"
@@ -315,10 +362,13 @@ def compare_stored(
     split: str,
     found: Sequence[Prediction],
     positions: Sequence[int] | None = None,
+    *,
+    knows_training: bool = True,
 ) -> tuple[int, str | None]:
     """How many stored predictions of a split were compared with what was found now; the first difference.
 
-    Of the examples at ``positions`` alone, if they are given.
+    Of the examples at ``positions`` alone, if they are given; but for what they repeat, where the training
+    data are not here.
     """
     try:
         stored = case.read_answers(folder, task, split)
@@ -327,7 +377,14 @@ def compare_stored(
     if positions is not None:
         samples = cut_samples(stored, case.settings.decoding.samples)
         stored = tuple(prediction for place in positions for prediction in samples[place])
+    if not knows_training:
+        stored, found = forget_repetition(stored), forget_repetition(found)
     return len(stored), find_different_answer(stored, found, NAMES)
+
+
+def forget_repetition(predictions: Sequence[Prediction]) -> tuple[Prediction, ...]:
+    """The predictions without what they say of repeated training text."""
+    return tuple(replace(entry, repeats=None, target_repeats=None) for entry in predictions)
 
 
 def compare_controls(case: Case, lab: Lab) -> tuple[int, list[str]]:

@@ -39,6 +39,12 @@ def test_quiet_shows_no_progress_but_the_tables(call, quick_file, tmp_path):
     assert out.splitlines()[-1].startswith("Report: ")
 
 
+def test_loading_is_said_before_anything_heavy(call, quick_file, tmp_path):
+    _, _, err = call("run", quick_file, "--runs", tmp_path / "runs", "--methods", "base")
+    assert err.splitlines()[0].endswith("s  loading libraries")
+    assert open_run(tmp_path / "runs", "pocket-1").read_settings().methods == ("base",)
+
+
 def test_json_is_alone_on_stdout(call, quick_file, tmp_path):
     code, out, _ = call("run", quick_file, "--runs", tmp_path, "--name", "mine", "--json")
     assert code == 0
@@ -282,3 +288,14 @@ def test_tasks_without_a_hub_name_the_setting_for_local_records(tmp_path, tiny_b
     assert len(lines) == 1
     assert "--set tasks.python.path=FILE" in lines[0]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_tasks_is_recognised_with_the_columns_asked_for(tmp_path):
+    path = tmp_path / "qa.jsonl"
+    path.write_text('{"question": "a", "answer": "b", "language": "lua"}\n')
+    columns = ["tasks.*.columns.prompt=question", "tasks.*.columns.target=answer"]
+    for asked in (columns, [text.replace("*", "qa") for text in columns]):
+        [task] = resolve_settings(None, None, asked, None, tmp_path).tasks
+        assert (task.name, task.language, task.columns.prompt) == ("qa", "lua", "question")
+    with pytest.raises(SettingsError, match=r"Did you mean 'tasks\.any\.columns\.prompt'"):
+        resolve_settings(None, None, ["tasks.*.columns.promt=question"], None, tmp_path)

@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from codestrata.cli.extending import read_task
+from codestrata.cli.extending import read_task, resolve_extension
 from codestrata.errors import SettingsError
 from codestrata.experiment.walk import run_experiment
 from codestrata.files import write_jsonl
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import build_settings
 from codestrata.store import RunDirectory
 
@@ -95,7 +95,9 @@ def test_json_is_the_results(extend, examples, run):
         ([], "Missing option '--task'"),
     ],
 )
-def test_what_makes_no_sense_is_refused(extend, run, arguments, message):
+def test_what_makes_no_sense_is_refused(extend, run, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.jsonl").write_text('{"prompt": "p", "target": "t"}\n')
     code, out, err = extend(*arguments)
     assert (code, out) == (2, "")
     assert message in err
@@ -103,9 +105,15 @@ def test_what_makes_no_sense_is_refused(extend, run, arguments, message):
 
 
 def test_data_that_are_not_there_are_named_and_nothing_is_written(extend, run):
-    code, _, err = extend("--task", "third=nowhere.jsonl")
-    assert code == 1
-    assert "nowhere.jsonl: cannot be read" in err
+    for source, known in {
+        "nowhere.jsonl": "Known: ",
+        "mbpp:no.jsonl": "Known",
+        "codesearchnte": "'codesearchnet'",
+    }.items():
+        code, _, err = extend("--task", f"third={source}")
+        assert code == 2
+        assert source.removeprefix("mbpp:") in err
+        assert known in err
     assert [path.name for path in run.path.parent.iterdir()] == ["mine"]
 
 
@@ -129,13 +137,72 @@ def test_no_such_run(extend, call, run):
 )
 def test_sources(source, wanted):
     sizes = {"name": "new", "train_examples": 6, "validation_examples": 5, "test_examples": 4}
-    assert read_task(f"new={source}", LAST) == sizes | wanted
+    found = read_task(f"new={source}", LAST)
+    assert found.items() >= (sizes | wanted).items()
+    assert ("unseen_examples" in found) == ("unseen_examples" in wanted)
+
+
+def test_a_new_task_takes_over_how_the_last_was_cleaned():
+    rules = {"licenses": ("MIT",), "near_duplicates": 0.9, "keep_secrets": True, "seed": 5, "split": "date"}
+    last = TaskSettings(name="old", source="file", path="a.jsonl", exclude=("humaneval",), **rules)
+    wanted = rules | {"exclude": ("humaneval",)}
+    assert read_task("new=own.jsonl", last).items() >= wanted.items()
+    assert "split" not in read_task("new=mbpp", last)
+    assert not {"exclude", "licenses"} & read_task("new=kata", last).keys()
+
+
+def test_functions_need_a_language(run, examples):
+    old = run.read_settings()
+    with pytest.raises(SettingsError, match=r"say which with --set tasks\.n\.language=python"):
+        resolve_extension(old, ["n=mined:/src"], None, [], None)
+    settings = resolve_extension(old, ["n=mined:/src"], None, ["tasks.n.language=go"], None)
+    assert settings.tasks[-1].language == "go"
+    assert resolve_extension(old, ["lua=mined:/src"], None, [], None).tasks[-1].code_language == "lua"
+
+
+def test_a_file_with_columns_of_other_names_says_its_language(run, tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("question,answer,language\na,b,Lua\n")
+    columns = ["tasks.qa.columns.prompt=question", "tasks.qa.columns.target=answer"]
+    settings = resolve_extension(run.read_settings(), [f"qa={path}"], None, columns, None)
+    assert settings.tasks[-1].language == "lua"
 
 
 def test_functions_after_functions_are_asked_the_same():
     last = TaskSettings(name="old", source="codesearchnet", objective="summarize")
     assert read_task("go=codesearchnet", last)["objective"] == "summarize"
     assert "objective" not in read_task("go=kata", last)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ("mbpp:mbpp.jsonl", {"source": "mbpp", "path": "mbpp.jsonl"}),
+        ("mined:src", {"source": "mined", "path": "src"}),
+        ("humaneval", {"source": "humaneval", "path": None}),
+        ("file:own.csv", {"source": "file", "path": "own.csv"}),
+        ("codesearchnet:", {"source": "file", "path": "codesearchnet:"}),
+    ],
+)
+def test_any_source_may_be_named(source, wanted):
+    assert read_task(f"new={source}", LAST).items() >= wanted.items()
+
+
+def test_files_and_folders_say_what_they_are(tmp_path):
+    path = tmp_path / "own.csv"
+    path.write_text("prompt,target,language\na,b,Lua\n")
+    wanted = {"source": "file", "path": str(path), "language": "lua"}
+    assert read_task(f"new={path}", LAST).items() >= wanted.items()
+    function = {"code": "x", "docstring": "d", "func_name": "f", "language": "go"}
+    for name in ("train", "test"):
+        write_jsonl(tmp_path / "go" / f"{name}.jsonl", [function])
+    last = TaskSettings(name="old", source="codesearchnet", objective="summarize")
+    found = read_task(f"new={tmp_path / 'go'}", last)
+    assert found["path"] == str(tmp_path / "go" / "train.jsonl")
+    assert found["test_path"] == str(tmp_path / "go" / "test.jsonl")
+    assert (found["objective"], found["language"]) == ("summarize", "go")
+    path.write_text("question,answer\na,b\n")  # what is wrong with it is said where it is loaded
+    assert read_task(f"new={path}", LAST)["source"] == "file"
 
 
 def test_a_source_needs_both_sides():

@@ -1,16 +1,18 @@
 """Exit codes, help, and where errors go."""
 
+import os
 import signal
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from rich.console import Console
 from typer.core import TyperGroup
 
-from codestrata import errors
+from codestrata import __main__, errors
 from codestrata.cli import inspecting
 from codestrata.cli.main import build_app, main
 from codestrata.interrupts import Interrupted
@@ -18,7 +20,7 @@ from codestrata.interrupts import Interrupted
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     *("run", "resume", "extend", "list", "show", "methods", "score", "verify", "matrix", "doctor", "sandbox"),
-    *("generate", "export", "pretrain"),
+    *("mine", "generate", "export", "pretrain"),
 )
 
 
@@ -46,13 +48,20 @@ def test_help_lists_every_command(call):
 def test_every_command_and_option_says_what_it_does(call):
     names = [command.name for command in build_app().registered_commands]
     assert names == list(COMMANDS)
-    assert all(command.callback.__doc__ for command in build_app().registered_commands)
+    groups = [group.typer_instance for group in build_app().registered_groups]
+    for app in (build_app(), *groups):
+        assert all(command.callback.__doc__ for command in app.registered_commands)
 
 
 def test_every_command_is_documented():
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    assert [name for name in COMMANDS if f"codestrata {name}" not in text] == []
+    below = [
+        f"{group.name} {command.name}"
+        for group in build_app().registered_groups
+        for command in group.typer_instance.registered_commands
+    ]
+    assert [name for name in (*COMMANDS, *below) if f"codestrata {name}" not in text] == []
 
 
 def test_help_imports_nothing_heavy():
@@ -202,3 +211,20 @@ def test_the_module_is_the_command():
     called = [sys.executable, "-m", "codestrata", "--version"]
     done = subprocess.run(called, capture_output=True, text=True, timeout=60, cwd=ROOT)
     assert (done.returncode, done.stdout.strip()) == (0, version("codestrata"))
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_command_line_is_imported(monkeypatch, capsys, number, expected):
+    class Slow(ModuleType):
+        def __getattr__(self, name):
+            os.kill(os.getpid(), number)
+            raise AttributeError(name)
+
+    monkeypatch.setitem(sys.modules, "codestrata.cli.main", Slow("codestrata.cli.main"))
+    assert __main__.main() == expected
+    assert capsys.readouterr().err == f"interrupted ({number.name})\n"
+
+
+def test_the_start_imports_nothing_heavy_before_signals_are_caught():
+    loaded = call_apart("import sys, codestrata.__main__; print(*sys.modules)").split()
+    assert not {"typer", "rich", "codestrata.cli"} & set(loaded)

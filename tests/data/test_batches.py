@@ -29,7 +29,7 @@ from codestrata.data.tasks import load_task
 from codestrata.data.tokens import tokenize
 from codestrata.models.pocket import find_pocket
 from codestrata.records import Example
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 LENGTHS = st.tuples(st.integers(1, 30), st.integers(1, 30))
 

@@ -138,9 +138,10 @@ def test_a_missing_field_is_named_with_file_and_line(write_lines, fields, key):
 @pytest.mark.parametrize("key", sorted(ORIGINAL_FIELDS))
 def test_a_field_of_a_wrong_type_is_named_with_file_and_line(write_lines, key):
     path = write_lines("a.jsonl", make_row(0), make_row(1, **{key: 3}))
-    message = f"{path}:2: field {ORIGINAL_FIELDS[key]!r}: expected text, found int"
+    wanted = "a day such as 2024-05-31, found 3" if key == "date" else "text, found int"
+    message = f"{path}:2: field {ORIGINAL_FIELDS[key]!r}: expected {wanted}"
     with pytest.raises(DataError, match=re.escape(message)):
-        load_functions("python", path)
+        load_functions("python", path, dated=True, licensed=True)
 
 
 def test_parquet_faults_carry_the_row(tmp_path):
@@ -330,3 +331,41 @@ def test_real_records_without_repository(shared_data):
     assert dropped == {}
     with (shared_data / "cosqa" / "python.jsonl").open(encoding="utf-8") as file:
         assert functions[0].code == json.loads(file.readline())["code"]
+
+
+def test_records_of_mine_say_path_licence_and_day(write_lines):
+    row = {"code": "def f(): pass", "docstring": "d", "func_name": "f", "language": "python", "repo": "r"}
+    mined = row | {"path": "src/f.py", "license": "MIT", "commit_date": "2024-05-31"}
+    timed = row | {"path": "g.py", "commit_date": "2024-05-31T10:00:00+02:00", "license": ""}
+    functions, _ = load_functions("python", write_lines("a.jsonl", mined, timed, row))
+    assert [(one.path, one.license, one.date) for one in functions] == [
+        ("src/f.py", "MIT", "2024-05-31"),
+        ("g.py", None, "2024-05-31"),
+        (None, None, None),
+    ]
+    plain, _ = load_functions("python", write_lines("b.jsonl", row | {"path": "src/f.py"}))
+    assert plain[0].identifier == functions[0].identifier, "licence and day are not who it is"
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2024-13-01", "31.05.2024"])
+def test_a_day_that_is_none_is_refused_with_its_place(write_lines, day):
+    row = {"code": "def f(): pass", "docstring": "d", "func_name": "f", "language": "python"}
+    path = write_lines("a.jsonl", row, row | {"commit_date": day})
+    with pytest.raises(DataError, match=r"a\.jsonl:2: field 'commit_date': expected a day such as"):
+        load_functions("python", path, dated=True)
+    assert [function.date for function in load_functions("python", path)[0]] == [None]
+
+
+def test_licences_in_a_list_and_days_of_another_form_are_no_fault(write_lines, tmp_path):
+    rows = [make_row(n, license=["MIT", "ISC"], date="31.05.2024") for n in range(2)]
+    for path in (write_lines("a.jsonl", *rows), write_parquet(tmp_path / "a.parquet", rows)):
+        functions, _ = load_functions("python", path, licensed=True)
+        assert {(function.license, function.date) for function in functions} == {("MIT AND ISC", None)}
+
+
+def test_hidden_files_are_left_out_and_upper_case_suffixes_are_not(write_lines, tmp_path):
+    write_lines("data/A.JSONL", make_row(1))
+    write_lines("data/.b.jsonl", make_row(2))
+    write_lines("data/.ipynb_checkpoints/a-checkpoint.jsonl", make_row(3))
+    assert [function.name for function in load_functions("python", tmp_path / "data")[0]] == ["f1"]
+    assert len(load_functions("python", tmp_path / "data" / "A.JSONL")[0]) == 1

@@ -1,14 +1,17 @@
 import re
 import sys
 from collections import Counter
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
-from codestrata.data.tasks import fingerprint_task, hold_out, load_task
-from codestrata.errors import DataError, HubError
+from codestrata.data.sources import load_records
+from codestrata.data.splits import hold_out
+from codestrata.data.tasks import check_task, fingerprint_task, load_task
+from codestrata.errors import DataError, HubError, SettingsError
 from codestrata.records import Example, Task
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 
 def make_row(number, partition=None, repository=None, **changes):
@@ -24,7 +27,8 @@ def make_row(number, partition=None, repository=None, **changes):
 
 
 def make_settings(path, **changes):
-    return TaskSettings(**({"name": "python", "source": "codesearchnet", "path": str(path)} | changes))
+    plain = {"name": "python", "source": "codesearchnet", "path": str(path), "near_duplicates": 1.0}
+    return TaskSettings(**(plain | changes))
 
 
 def make_file_settings(path, **changes):
@@ -72,7 +76,10 @@ def test_without_train_and_test_repositories_are_held_out(write_lines, partition
     assert not train & validation
     assert not (train | validation) & test
     assert task.dropped == {}
-    assert task.notes == ("no train and test partitions in the data: split by repository instead",)
+    assert task.notes == (
+        "split by repository: 145 train (72%), 15 validation (8%), 40 test (20%), "
+        "of 29, 3 and 8 repositories",
+    )
     assert load_task(make_settings(path)) == task
     assert groups_of(load_task(make_settings(path, seed=1))) != groups_of(task)
 
@@ -86,7 +93,7 @@ def test_a_split_does_not_depend_on_the_order_of_records(write_lines):
 def test_without_repositories_records_are_held_out(write_lines):
     task = load_task(make_settings(write_lines("a.jsonl", *map(make_row, range(100)))))
     assert split_sizes(task) == (72, 8, 20)
-    assert task.notes == ("no train and test partitions in the data: split by record instead",)
+    assert task.notes == ("split by record: 72 train (72%), 8 validation (8%), 20 test (20%)",)
 
 
 def test_limits_take_a_seeded_sample(write_lines):
@@ -125,7 +132,7 @@ def test_no_example_for_train_or_test_is_an_error(write_lines):
     message = f"{path}: task 'python' has no test examples out of 1 test records (dropped: no docstring: 1)"
     with pytest.raises(DataError, match=re.escape(message)):
         load_task(make_settings(path))
-    path = write_lines("b.jsonl", *[make_row(n, "test", "one/repository") for n in range(9)])
+    path = write_lines("b.jsonl", make_row(0, "test", "one/repository"))
     with pytest.raises(DataError, match="no test examples out of 0 test records"):
         load_task(make_settings(path))
 
@@ -139,12 +146,31 @@ def test_the_language_is_the_name_unless_set(write_lines):
 
 
 def test_the_hub_is_asked_where_there_is_no_path(monkeypatch):
-    def load_functions(language, path, *, task, allow_overlap):
+    def load_functions(language, path, *, task, **demands):
         raise HubError(f"{language} {path} {task}")
 
-    monkeypatch.setattr("codestrata.data.tasks.load_functions", load_functions)
+    monkeypatch.setattr("codestrata.data.sources.load_functions", load_functions)
     with pytest.raises(HubError, match="ruby None gems"):
         load_task(TaskSettings(name="gems", language="ruby", source="codesearchnet"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"licenses": ("MITT",)}, r"tasks\.python\.licenses"),
+        ({"exclude": ("humanevel",)}, r"tasks\.python\.exclude.*humaneval"),
+        ({"exclude": ("mined:absent",)}, r"tasks\.python\.exclude names 'absent', which is not there"),
+        ({"source": "mined", "path": "absent"}, "no such file or folder to mine"),
+        ({"test_source": "mined", "test_path": "absent"}, "no such file or folder to mine"),
+        ({"source": "mined", "language": "ruby", "path": None}, "only Python and JavaScript"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_said_before_anything_is_read(changes, message, tmp_path):
+    settings = make_settings(tmp_path / "unread.jsonl")
+    with pytest.raises((DataError, SettingsError), match=message):
+        check_task(replace(settings, **changes))
+    check_task(settings)
+    check_task(TaskSettings(name="python"))
 
 
 def test_kata_is_made_by_its_own_module(monkeypatch):
@@ -153,6 +179,45 @@ def test_kata_is_made_by_its_own_module(monkeypatch):
     monkeypatch.setitem(sys.modules, "codestrata.data.kata.problems", problems)
     settings = TaskSettings(name="python")
     assert load_task(settings) == ("kata", settings)
+
+
+def make_problem(number):
+    """A problem in MBXP's original fields."""
+    head = f'def f{number}(x):\n    """Add {number}."""\n'
+    return {
+        "task_id": f"MBPP/{number}",
+        "language": "python",
+        "prompt": head,
+        "entry_point": f"f{number}",
+        "description": f"Add {number}.",
+        "canonical_solution": f"    return x + {number}\n",
+        "test": f"def check(f):\n    assert f(1) == {number + 1}\n\ncheck(f{number})\n",
+    }
+
+
+def test_tests_are_worded_for_what_evaluation_asks(write_lines):
+    path = write_lines("mbxp.jsonl", *[make_problem(n) for n in (11, 12, 511, 601, 602, 603)])
+    settings = make_settings(path, source="mbxp", objective="generate", evaluation_objective="complete")
+    task = load_task(settings)
+    assert split_sizes(task) == (3, 1, 2)
+    assert all(example.target.startswith("def f60") for example in task.train)
+    assert {example.target for example in task.test} == {"    return x + 11\n", "    return x + 12\n"}
+    assert all(example.prelude for example in task.test)
+    assert not any(example.prelude for example in task.train)
+
+
+def test_tests_that_evaluation_cannot_ask_for_are_counted(write_lines, monkeypatch):
+    path = write_lines("mbxp.jsonl", *[make_problem(n) for n in (11, 12, 511, 601, 602, 603)])
+    settings = make_settings(path, source="mbxp", objective="generate", evaluation_objective="complete")
+
+    def load_some(settings, source, path, objective, **options):
+        found = load_records(settings, source, path, objective, **options)
+        return replace(found, records=found.records[1:]) if objective == "complete" else found
+
+    monkeypatch.setattr("codestrata.data.tasks.load_records", load_some)
+    task = load_task(settings)
+    assert split_sizes(task) == (3, 1, 1)
+    assert task.dropped == {"test without a form for complete": 1}
 
 
 def make_examples(count, **changes):
@@ -171,17 +236,17 @@ def test_a_file_with_its_own_test_file(write_lines):
 
 
 def write_overlapping(write_lines):
-    """Files of 40 training and 5 test examples, of which one has an earlier content and one an earlier id."""
+    """Files of 40 training and 5 test examples: one has an earlier content, others have earlier ids."""
     train = write_lines("train.jsonl", *make_examples(40))
     test = [{"prompt": f"q{n}", "target": "t", "id": f"q{n}"} for n in range(3)]
-    test += [{"prompt": "p7", "target": "t7", "id": "other"}, {"prompt": "q9", "target": "t", "id": 3}]
+    test += [{"prompt": "p7\r\n", "target": " t7", "id": "other"}, {"prompt": "q9", "target": "t", "id": 3}]
     return train, write_lines("test.jsonl", *test)
 
 
 def test_files_that_share_examples_are_refused_with_both_places(write_lines):
     train, test = write_overlapping(write_lines)
     message = (
-        f"{test}:4: has the prompt and target of {train}:8: 2 of 5 test examples are training examples too. "
+        f"{test}:4: has the prompt and target of {train}:8: 1 of 5 test examples are training examples too. "
         "Take them out of one of the files, or accept it with tasks.mine.allow_overlap=true"
     )
     with pytest.raises(DataError, match=re.escape(message)) as caught:
@@ -189,10 +254,24 @@ def test_files_that_share_examples_are_refused_with_both_places(write_lines):
     assert (caught.value.path, caught.value.line) == (str(test), 4)
     rows = test.read_text(encoding="utf-8").splitlines()
     test = write_lines("test.jsonl", *rows[:3], *rows[4:])
-    with pytest.raises(DataError, match=re.escape(f"{test}:4: has the id '3' of {train}:4: 1 of 4 test")):
-        load_task(make_file_settings(train, test_path=str(test)))
+    assert len(load_task(make_file_settings(train, test_path=str(test))).test) == 4, "ids say nothing"
     with pytest.raises(DataError, match="40 of 40 test examples"):
         load_task(make_file_settings(train, test_path=str(train)))
+
+
+def test_a_folder_whose_train_and_test_files_share_examples_is_refused(write_lines):
+    train = write_lines("own/train.jsonl", *make_examples(20))
+    test = write_lines(
+        "own/test.jsonl", *[row | {"prompt": f"q{n}"} for n, row in enumerate(make_examples(5))]
+    )
+    assert split_sizes(load_task(make_file_settings(train.parent))) == (20, 0, 5), "equal ids are no overlap"
+    write_lines("own/test.jsonl", {"prompt": "q", "target": "t"}, *make_examples(2))
+    message = f"{test}:2: has the prompt and target of {train}:1: 2 of 3 test examples"
+    with pytest.raises(DataError, match=re.escape(message)):
+        load_task(make_file_settings(train.parent))
+    task = load_task(make_file_settings(train.parent, allow_overlap=True))
+    assert split_sizes(task) == (20, 0, 3)
+    assert task.notes[-1] == "2 of 3 test examples occur in training too, as allow_overlap permits"
 
 
 def test_shared_examples_that_are_allowed_stay_and_are_counted(write_lines):
@@ -201,12 +280,15 @@ def test_shared_examples_that_are_allowed_stay_and_are_counted(write_lines):
         make_file_settings(train, test_path=str(test), allow_overlap=True, validation_examples=0)
     )
     assert split_sizes(task) == (40, 0, 5)
-    assert task.notes == ("1 of 5 test examples occur in training too, as allow_overlap permits",)
+    assert task.notes == (
+        "tests come from elsewhere; split by record: 40 train (100%), 0 validation (0%)",
+        "1 of 5 test examples occur in training too, as allow_overlap permits",
+    )
     assert task.dropped == {}
     same = load_task(make_file_settings(train, test_path=str(train), allow_overlap=True))
     assert split_sizes(same) == (36, 4, 40)
     assert not {example.prompt for example in same.train} & {example.prompt for example in same.validation}
-    assert same.notes == ("36 of 40 test examples occur in training too, as allow_overlap permits",)
+    assert same.notes[1:] == ("36 of 40 test examples occur in training too, as allow_overlap permits",)
 
 
 def test_names_made_from_lines_are_no_overlap(write_lines):
@@ -215,17 +297,19 @@ def test_names_made_from_lines_are_no_overlap(write_lines):
     test = write_lines("two/data.jsonl", {**rows[15], "id": "data.jsonl:1"}, *rows[16:])
     task = load_task(make_file_settings(train, test_path=str(test)))
     assert {example.identifier for example in task.train} & {example.identifier for example in task.test}
-    assert task.notes == ()
+    assert len(task.notes) == 1
 
 
-def test_repeated_examples_of_a_file_are_counted_in_a_note(write_lines):
+def test_repeated_examples_of_a_file_are_left_out_and_counted(write_lines):
     rows = [*make_examples(20), {"prompt": "p3", "target": "t3", "id": "again"}]
     task = load_task(make_file_settings(write_lines("mine.jsonl", *rows)))
-    assert task.notes == ("1 of 21 examples in mine.jsonl repeat the prompt and target of an earlier one",)
+    assert sum(split_sizes(task)) == 20
+    assert task.dropped == {"repeats a record of its own split": 1}
+    assert sum(task.duplicates["removed"]["exact"].values()) == 1
     test = write_lines("test.jsonl", *[{"prompt": "q", "target": "t"}] * 3)
     task = load_task(make_file_settings(write_lines("train.jsonl", *make_examples(9)), test_path=str(test)))
-    assert task.notes == ("2 of 3 examples in test.jsonl repeat the prompt and target of an earlier one",)
-    assert len(task.test) == 3
+    assert len(task.test) == 1
+    assert task.duplicates["removed"]["exact"]["within test"] == 2
 
 
 def test_a_record_in_two_partitions_is_allowed_where_that_is_set(write_lines):
@@ -237,7 +321,11 @@ def test_a_record_in_two_partitions_is_allowed_where_that_is_set(write_lines):
         load_task(make_settings(path))
     task = load_task(make_settings(path, allow_overlap=True))
     assert split_sizes(task) == (21, 0, 11)
-    assert task.notes == ("2 of 11 test examples occur in training too, as allow_overlap permits",)
+    assert task.notes == (
+        "split by the data's own partitions: 21 train (66%), 0 validation (0%), 11 test (34%)",
+        "2 of 11 test examples occur in training too, as allow_overlap permits",
+    )
+    assert task.duplicates["kept"] == {"exact": {"validation-test": 0, "train-test": 2}, "near": None}
     assert task.dropped == {}
 
 
@@ -356,3 +444,10 @@ def test_real_records_with_docstrings_cut(shared_data):
     task = load_task(make_settings(shared_data / "cosqa" / "python.jsonl", train_examples=300))
     assert split_sizes(task) == (300, 100, 300)
     assert not any('"""' + example.prompt in example.target for example in task.test)
+
+
+def test_where_a_licence_takes_every_record_that_is_said_whatever_the_split(write_lines):
+    path = write_lines("a.jsonl", *(make_row(n, repository=f"r{n}", path=f"p{n}/a.py") for n in range(12)))
+    for split in (None, "folder", "record", "repository"):
+        with pytest.raises(DataError, match=r"no test examples .*\(dropped: licence unknown: 12\)"):
+            load_task(make_settings(path, licenses=("MIT",), split=split))

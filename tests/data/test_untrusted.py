@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codestrata import files
-from codestrata.data import codesearchnet
+from codestrata.data import rows as row_files
 from codestrata.data.codesearchnet import HUB_FIELDS, ORIGINAL_FIELDS, load_functions
 from codestrata.data.matrices import read_matrix
+from codestrata.data.sniffing import sniff
 from codestrata.data.tables import load_examples
 from codestrata.data.tasks import load_task
 from codestrata.errors import DataError, SettingsError
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 FEW = settings(deadline=None, max_examples=60)
 MANY = settings(deadline=None, max_examples=10_000)
@@ -131,6 +132,15 @@ def write_rows(row, count):
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
+def write_table(row, count, separator):
+    """As ``write_rows``, as a table in text; every field is in quotes."""
+    rows = [json.loads(line) for line in write_rows(row, count).splitlines()]
+    texts = [[str(value).replace('"', '""') for value in row.values()] for row in rows]
+    return "".join(
+        separator.join(f'"{text}"' for text in line) + "\n" for line in [list(rows[0]), *texts]
+    ).encode()
+
+
 KINDS = {
     "examples": ("own.jsonl", read_examples, write_rows(EXAMPLE, 3)),
     "task": ("own.jsonl", read_own_task, write_rows(EXAMPLE, 4)),
@@ -138,10 +148,15 @@ KINDS = {
     "functions of the hub": (
         "a.jsonl",
         read_functions,
-        write_rows({HUB_FIELDS[key]: FUNCTION[name] for key, name in ORIGINAL_FIELDS.items()}, 2),
+        write_rows(
+            {HUB_FIELDS[key]: FUNCTION[name] for key, name in ORIGINAL_FIELDS.items() if name in FUNCTION}, 2
+        ),
     ),
     "function task": ("a.jsonl", read_function_task, write_rows(FUNCTION | {"partition": None}, 4)),
     "packed functions": ("a.jsonl.gz", read_functions, pack(write_rows(FUNCTION, 3))),
+    "packed examples": ("own.jsonl.gz", read_examples, pack(write_rows(EXAMPLE, 3))),
+    "table of examples": ("own.csv", read_examples, write_table(EXAMPLE, 3, ",")),
+    "tabbed task": ("own.tsv", read_own_task, write_table(EXAMPLE, 5, "\t")),
     "matrix": ("r.json", read_scores, json.dumps(MATRIX).encode()),
     "results": ("r.json", read_scores, json.dumps(RESULTS).encode()),
     "table": ("r.csv", read_scores, TABLE.encode()),
@@ -235,6 +250,15 @@ def replaced_values(draw, content):
     return "".join(f"{text}\n" for text in texts).encode("utf-8", "surrogatepass")
 
 
+def shuffled_cells(content):
+    """A table in text whose cells are in any order and number, some with signs of the format in them."""
+    cells = st.sampled_from(
+        [*content.decode().replace("\t", ",").replace("\n", ",").split(","), '"', "", "x;y"]
+    )
+    lines = st.lists(st.lists(cells, max_size=6).map(",".join), max_size=5)
+    return lines.map(lambda found: (content.decode().splitlines()[0] + "\n" + "\n".join(found)).encode())
+
+
 @st.composite
 def contents(draw, kind):
     """Bytes that are nearly a file of a kind, or any at all."""
@@ -247,6 +271,8 @@ def contents(draw, kind):
     forms = [st.just(content), changes.map(lambda chosen: change(content, chosen)), st.binary(max_size=40)]
     if packed:
         forms += [changes.map(lambda chosen: pack(change(inner, chosen))), lines.map(pack)]
+    elif kind == "table of examples" or kind == "tabbed task":
+        forms += [shuffled_cells(inner)]
     elif kind != "table":
         forms += [replaced_values(inner), lines]
     return draw(st.one_of(forms[1:]))
@@ -316,6 +342,10 @@ def test_any_parquet_file_is_read_or_refused(tmp_path, monkeypatch):
     content = path.read_bytes()
     monkeypatch.setitem(KINDS, "parquet", ("b.parquet", read_functions, content))
     try_files("parquet", tmp_path, changes.map(lambda chosen: change(content, chosen)), MANY)
+    parquet.write_table(pyarrow.Table.from_pylist([EXAMPLE | {"id": n} for n in range(20)]), path)
+    own = path.read_bytes()
+    monkeypatch.setitem(KINDS, "parquet", ("b.parquet", read_examples, own))
+    try_files("parquet", tmp_path, changes.map(lambda chosen: change(own, chosen)), MANY)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +436,7 @@ def test_a_long_line_takes_a_few_times_its_bytes(tmp_path):
 
 
 def test_a_packed_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(codesearchnet, "PLAUSIBLE_UNPACKED_BYTES", 100_000)
+    monkeypatch.setattr(row_files, "PLAUSIBLE_UNPACKED_BYTES", 100_000)
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(b"\n" * 1_000_000))
     with pytest.raises(DataError, match=r"a\.jsonl\.gz:\d+: unpacks to more than 200 times its size"):
@@ -443,8 +473,9 @@ def no_waiting():
 
 READERS = {
     "a.jsonl": [load_examples, lambda path: load_functions("python", path)],
-    "a.jsonl.gz": [lambda path: load_functions("python", path)],
-    "a.parquet": [lambda path: load_functions("python", path)],
+    "a.jsonl.gz": [load_examples, lambda path: load_functions("python", path)],
+    "a.parquet": [load_examples, lambda path: load_functions("python", path)],
+    "a.tsv": [load_examples, sniff],
     "a.json": [read_matrix, files.read_json],
     "a.csv": [read_matrix],
 }

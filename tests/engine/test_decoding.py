@@ -28,7 +28,8 @@ from codestrata.settings.components import (
     LoraSettings,
     OwnLayersSettings,
 )
-from codestrata.settings.sections import BaseSettings, TaskSettings
+from codestrata.settings.sections import BaseSettings
+from codestrata.settings.tasks import TaskSettings
 
 CPU = torch.device("cpu")
 LENGTHS = (1, 2, 3, 5, 8, 13, 21)

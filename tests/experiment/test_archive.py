@@ -29,6 +29,8 @@ def test_an_address_is_of_base_component_data_and_decoding(lab):
         Archive(lab).locate(Model(base="b"), early, "test"),
         Archive(lab).locate(MODEL, late, "test"),
         Archive(lab).locate(MODEL, early, "test", apart=2),
+        Archive(lab).locate(MODEL, early, "test", trained_on=[early]),
+        Archive(lab).locate(MODEL, early, "test", trained_on=[late, early]),
     ]
     assert address not in others
     assert len(set(others)) == len(others)

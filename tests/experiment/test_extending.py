@@ -13,11 +13,10 @@ from codestrata import journal as journals
 from codestrata.errors import DataError, IsolationError, RunError, SettingsError
 from codestrata.experiment import extending, inheritance, trainings
 from codestrata.experiment import finished as finished_runs
-from codestrata.experiment.extending import check_extendable, extend_run, extend_settings, list_leaks
+from codestrata.experiment.extending import check_extendable, extend_run, extend_settings
 from codestrata.experiment.walk import resume_experiment, run_experiment
 from codestrata.files import read_json, write_json
 from codestrata.manifests import measure_folder, seal_folder
-from codestrata.records import Example, Task
 from codestrata.settings.tree import build_settings
 from codestrata.store import APART, RunDirectory
 from codestrata.verification.runs import verify_run
@@ -567,25 +566,6 @@ def test_a_search_that_nothing_can_judge_is_refused_with_nothing_written(monkeyp
 
     monkeypatch.setattr(extending, "check_solvable", check)
     refuse(SettingsError, "nothing to judge by", short, few(), tmp_path)
-
-
-def test_a_new_task_that_trains_on_old_tests_is_named():
-    def make(name, train, test):
-        examples = {n: Example(identifier=str(n), prompt=f"p {n}", target="t") for n in (*train, *test)}
-        parts = {key: tuple(examples[n] for n in part) for key, part in (("train", train), ("test", test))}
-        return Task(
-            name=name,
-            language="c",
-            objective="generate",
-            evaluation_objective="generate",
-            validation=(),
-            **parts,
-        )
-
-    old, new = make("old", [1, 2], [3, 4]), make("new", [4, 5, 1], [6])
-    (said,) = list_leaks([old, new], 1)
-    assert said.startswith("1 of 2 test examples of old are training examples of new: ")
-    assert list(list_leaks([old, make("new", [1, 5], [3])], 1)) == []
 
 
 def test_a_name_of_a_run_that_is_taken_is_refused(few, short, tmp_path):

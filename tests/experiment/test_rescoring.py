@@ -225,7 +225,7 @@ def test_a_task_without_its_predictions_is_named(quick):
 def test_another_schema_and_an_unfinished_run_are_refused(quick):
     path = quick.path / "experimental_results.json"
     write_json(path, read_json(path) | {"schema_version": 3})
-    with pytest.raises(RunError, match="schema version 3; this codestrata reads version 6"):
+    with pytest.raises(RunError, match="schema version 3; this codestrata reads version 7"):
         rescore_run(quick)
     (quick.path / "done.json").unlink()
     with pytest.raises(RunError, match="did not come to its end"):

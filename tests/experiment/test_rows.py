@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from codestrata.errors import IsolationError
-from codestrata.experiment import cells, walk
+from codestrata.experiment import cells, rows, walk
 from codestrata.experiment.archive import Archive
 from codestrata.experiment.rescoring import rescore_run
 from codestrata.experiment.rows import SHARED, evaluate_base, evaluate_row
@@ -153,6 +153,7 @@ def test_a_component_that_another_training_touches_ends_the_run(long_tree, tmp_p
 
 
 def test_the_same_bytes_are_not_asked_twice(long_tree, listen, monkeypatch):
+    monkeypatch.setattr(rows, "list_trained_on", lambda lab, *_: lab.tasks)  # the same in both rows
     lab = open_lab(build_settings(long_tree(2)), Silence())
     component = build_component(METHODS["finetune"], lab.base, lab.settings)
     component.attach(SHARED, seed=0)

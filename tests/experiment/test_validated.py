@@ -157,8 +157,8 @@ def test_nothing_is_validated_on_that_the_task_trains_on_or_is_tested_on(build, 
 
 
 def test_a_task_without_validation_examples_is_refused_by_name(build, quick_tree, tmp_path):
-    path = tmp_path / "one-group.jsonl"
-    rows = [{"prompt": f"add {n}", "target": f"return {n}", "group": "only"} for n in range(9)]
+    path = tmp_path / "one-prompt.jsonl"  # which is never in two splits
+    rows = [{"prompt": "add", "target": f"return {n}"} for n in range(9)]
     write_jsonl(path, rows)
     write_jsonl(tmp_path / "test.jsonl", [{"prompt": "add 99", "target": "return 99"}])
     tree = quick_tree(training={"validation_steps": 1})

@@ -88,7 +88,7 @@ def build_tree(room):
     """Makes the tree of a run of seconds on the shipped base; other values for a section are laid over."""
     from codestrata.data.kata.problems import load_kata
     from codestrata.presets import build_preset
-    from codestrata.settings.sections import TaskSettings
+    from codestrata.settings.tasks import TaskSettings
 
     tasks = []
     for language in ("python", "javascript"):

@@ -1,11 +1,12 @@
 import json
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codestrata.errors import SettingsError
+from codestrata.errors import SettingsError, SlowParseError
 from codestrata.languages.parsing import describe_parser, is_valid, list_languages, parse
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -193,6 +194,20 @@ def test_a_tree_holds_the_code():
     tree = parse("python", "é = f(1)")
     assert tree.root_node.type == "module"
     assert tree.root_node.text == "é = f(1)".encode()
+
+
+def test_a_tree_made_under_a_time_limit_is_the_same():
+    code = "def größe(a):\n    return [a, 1]\n" * 5000  # more than one piece
+    tree, plain = parse("python", code, most_seconds=60), parse("python", code)
+    assert str(tree.root_node) == str(plain.root_node)
+    assert tree.root_node.end_byte == plain.root_node.end_byte
+
+
+def test_a_parse_that_takes_too_long_is_given_up():
+    started = time.thread_time()
+    with pytest.raises(SlowParseError, match=r"longer than 0\.01 s"):
+        parse("java", "a<b<" * 10_000, most_seconds=0.01)
+    assert time.thread_time() - started < 5
 
 
 def test_unknown_language_names_the_known_ones():

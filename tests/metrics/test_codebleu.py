@@ -16,7 +16,7 @@ from codestrata.errors import SettingsError
 from codestrata.languages.parsing import list_languages
 from codestrata.metrics.codebleu import METRICS, score_codebleu
 from codestrata.records import Prediction
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 ORACLE_KEYS = (

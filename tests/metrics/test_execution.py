@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from math import comb
@@ -10,8 +11,13 @@ from codestrata.languages.confinement import Isolation
 from codestrata.languages.isolation import choose_isolation
 from codestrata.languages.sandbox import Outcome, Program
 from codestrata.metrics import execution
-from codestrata.metrics.execution import describe_pass_rate, estimate_pass_rate, score_pass_rate
-from codestrata.records import Prediction
+from codestrata.metrics.execution import (
+    build_program,
+    describe_pass_rate,
+    estimate_pass_rate,
+    score_pass_rate,
+)
+from codestrata.records import Example, Prediction
 from codestrata.settings.sections import ExecutionSettings
 
 LIMITS = ExecutionSettings(timeout_seconds=2.0, memory_mib=256, allow_unconfined=True)
@@ -197,3 +203,46 @@ def test_the_metric_is_described():
     assert (metric.name, metric.kind) == ("pass@5", "rate")
     assert "1 - C(n - c, 5) / C(n, 5)" in metric.formula
     assert "2107.03374" in metric.source
+
+
+BEGINNINGS = {
+    "python": ('def f(xs):\n    """The sum."""\n', "    return sum(xs)\n", "\nprint(f([1"),
+    "javascript": ("function f(xs) {\n", "  return xs.reduce((a, x) => a + x, 0);\n}", "\nconsole.log(f(["),
+}
+
+
+@pytest.mark.parametrize("language", BEGINNINGS)
+def test_an_answer_is_run_after_its_prelude_and_up_to_its_end(language):
+    prelude, body, tail = BEGINNINGS[language]
+    texts = [body, body.lstrip() + tail, "", tail, body.replace("xs", "ys")]
+    answers = [replace(answer, prelude=prelude) for answer in answer_all(texts, TESTS[language])]
+    (score,) = score_pass_rate(answers, language, LIMITS)
+    assert score.per_example == (1, 1, 0, 0, 0)
+
+
+WHOLE = {
+    "python": ("def f(xs):\n    return g(xs)\n\ndef g(xs):\n    return sum(xs)\n", "f([1, 2])\nprint("),
+    "javascript": ("const f = (xs) => {\n  return xs[0];\n};\n", "This is f."),
+}
+
+
+@pytest.mark.parametrize("language", WHOLE)
+def test_a_whole_function_ends_like_a_body_where_it_has_a_prelude(language):
+    target, tail = WHOLE[language]
+    given = {"identifier": "a", "prompt": "", "target": target, "tests": "check(f)"}
+    answer = Prediction(**given, completion=target + tail, prelude="")
+    assert build_program(answer, language).source.strip(";\n") == target.strip(";\n")
+    begun = replace(answer, prelude="x = 1\n")
+    assert build_program(begun, language).source == "x = 1\n" + build_program(answer, language).source
+    assert build_program(replace(answer, prelude=None), language).source == target + tail
+    other = replace(answer, completion="h = 1\n" + tail)
+    assert build_program(other, language).source == other.completion
+
+
+def test_the_target_of_an_example_is_run_as_an_answer_would_be():
+    example = Example(
+        identifier="a", prompt="", target="  return 1\nprint(", tests="f()", prelude="def f():\n"
+    )
+    assert build_program(example, "python") == Program("def f():\n  return 1\n", "f()")
+    assert build_program(replace(example, prelude=None), "python").source == example.target
+    assert build_program(replace(example, tests=" "), "python") is None

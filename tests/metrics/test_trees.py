@@ -12,7 +12,7 @@ from codestrata.languages.parsing import list_languages
 from codestrata.metrics import trees
 from codestrata.metrics.trees import METRICS, read_tree, score_ast_nodes_jaccard, score_ast_similarity
 from codestrata.records import Prediction
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 SCORES = [score_ast_similarity, score_ast_nodes_jaccard]

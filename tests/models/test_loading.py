@@ -113,6 +113,19 @@ def test_a_base_that_cannot_be_had_is_one_line_with_a_remedy(name, monkeypatch):
     assert "\n" not in message
 
 
+def test_a_base_that_cannot_be_had_offline_names_the_switch(monkeypatch):
+    monkeypatch.setenv("CODESTRATA_OFFLINE", "1")
+    monkeypatch.setattr("codestrata.hub.go_offline", lambda: None)  # it would be so for good
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubError) as caught:
+        load("nobody-here/nothing-at-all")
+    message = str(caught.value)
+    assert "the hub is switched off" in message
+    assert "run once without --offline and CODESTRATA_OFFLINE" in message
+    assert "http" not in message
+    assert "connection" not in message
+
+
 def remove_weights(folder):
     (folder / "model.safetensors").unlink()
 

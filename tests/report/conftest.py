@@ -324,6 +324,7 @@ def make_task(name):
         "dropped": {},
         "notes": [],
         "truncated": {"train_prompts": 0, "train_targets": 0, "test_prompts": 0},
+        "duplicates": None,
     }
 
 
@@ -335,7 +336,7 @@ def make_results():
     against = make_control_comparisons()
     packages = {"codestrata": "0.1.0", "torch": "2.13.0"}
     return {
-        "schema_version": 6,
+        "schema_version": 7,
         "extended_from": None,
         "sessions": 1,
         "run": "made-1",
@@ -372,8 +373,10 @@ def make_results():
             "base_unchanged": 6,
         },
         "fair": None,
+        "shared_examples": [],
         "sample_efficiency": None,
         "noise_floor": make_noise(maker),
+        "repetition": {"tokens": 50, "reason": None, "entries": [make_repetition(task) for task in TASKS]},
         "founding": None,
         "environment": {
             "device": "cpu",
@@ -387,6 +390,21 @@ def make_results():
             "packages": packages,
         },
         "seconds": {"loading": 1.0, "training": 2.0, "decoding": 3.0, "scoring": 4.0, "total": 10.0},
+    }
+
+
+def make_repetition(task):
+    """What the answers of `lora` on a task repeat of the training text: a quarter of them."""
+    counts = {"n": COUNTS["test"], "long": 200, "repeating": 75}
+    share = {"value": 0.25, "interval": None, "reason": None}
+    return {
+        "method": "lora",
+        "seed": 0,
+        "order": 0,
+        "task": task,
+        "split": "test",
+        "outputs": {**counts, "untrained": 0, "share": share},
+        "targets": {**counts, "share": share},
     }
 
 

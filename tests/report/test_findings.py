@@ -283,7 +283,7 @@ def test_the_rung_is_said_or_why_no_program_ran(results):
     assert find_text(results, "/execution/python") == (
         "Generated python programs ran confined by `landlock` (Python 3.11)."
     )
-    results["execution"]["python"] |= {"rung": None, "runtime": None, "reason": "no rung passes"}
+    results["execution"]["python"] |= {"rung": None, "runtime": None, "reason": "no rung passes."}
     assert (
         find_text(results, "/execution/python") == "Generated python programs were not run: no rung passes."
     )

@@ -74,6 +74,7 @@ def test_the_sections_stand_in_order(results):
         "X, every component on every task",
         "Metrics",
         "What confined generated programs",
+        "Training text repeated word for word",
         "Cost",
         "Data",
         "Reproduce",
@@ -143,10 +144,13 @@ def test_a_run_that_trained_nothing_can_be_written(results):
 
 
 def test_data_and_machine_are_told(results):
-    results["tasks"][0]["dropped"] = {"no docstring": 17}
+    hostile = "licence <img src=x onerror=alert(1)>`|"
+    results["tasks"][0]["dropped"] = {"no docstring": 17, hostile: 1}
+    results["tasks"][0]["notes"] = [f"mined {hostile}"]
     results["tasks"][0]["truncated"] = {"train_prompts": 5, "train_targets": 8, "test_prompts": 3}
     text = render_analysis(results)
-    assert "dropped: 17 no docstring" in text
+    assert "dropped: 17 `no docstring`; 1 `licence <img src=x onerror=alert(1)>'|`" in text
+    assert "`mined licence <img src=x onerror=alert(1)>'|`" in text
     assert "cut to the limit: 5 training prompts, 8 targets, 3 evaluation prompts" in text
     assert results["environment"]["platform"] in text
     assert f"torch {results['environment']['packages']['torch']}" in text

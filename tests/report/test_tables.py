@@ -54,7 +54,7 @@ def add_seed(results, method, shift):
 def test_another_schema_is_refused_with_the_remedy(results):
     results["schema_version"] = 3
     for build in (list_summary_tables, lambda tree: build_matrix_table(tree, tree["methods"][1])):
-        with pytest.raises(RunError, match=r"schema version 3; this codestrata reads version 6"):
+        with pytest.raises(RunError, match=r"schema version 3; this codestrata reads version 7"):
             build(results)
 
 

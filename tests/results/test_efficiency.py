@@ -5,7 +5,8 @@ import pytest
 from codestrata.records import Cell, Metric, Score
 from codestrata.results.efficiency import describe_efficiency, explain_no_curve
 from codestrata.results.measured import Measured, MethodWalks, Portion, Walk
-from codestrata.settings.sections import MeasurementSettings, TaskSettings
+from codestrata.settings.sections import MeasurementSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 N = 60

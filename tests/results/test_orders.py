@@ -8,7 +8,7 @@ from codestrata.results.orders import describe_orders
 from codestrata.results.references import describe_references
 from codestrata.results.tree import describe_final, describe_walk
 from codestrata.results.verdicts import compare_methods
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 N = 4

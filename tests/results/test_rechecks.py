@@ -7,7 +7,8 @@ import pytest
 from codestrata.records import Cell
 from codestrata.results.measured import MethodWalks, Walk
 from codestrata.results.rechecks import choose_recheck, describe_isolation
-from codestrata.settings.sections import MeasurementSettings, TaskSettings
+from codestrata.settings.sections import MeasurementSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 CELL = Cell(

@@ -6,7 +6,7 @@ from codestrata.analysis import matrix
 from codestrata.records import Cell, Metric, Score
 from codestrata.results.measured import Measured, MethodWalks, Walk
 from codestrata.results.references import describe_references, find_reference
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 TASKS = ("python", "javascript")

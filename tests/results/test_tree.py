@@ -21,7 +21,7 @@ from codestrata.results.tree import (
     describe_walk,
     find_value,
 )
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 TASKS = ({"name": "python"}, {"name": "javascript"})

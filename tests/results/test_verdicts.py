@@ -6,7 +6,7 @@ import pytest
 from codestrata.records import Cell, Score
 from codestrata.results.measured import Control, Measured, MethodWalks, Walk
 from codestrata.results.verdicts import compare_methods, compare_with_controls, judge_controls
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings
 
 N = 100

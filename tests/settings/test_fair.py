@@ -5,7 +5,7 @@ import pytest
 from codestrata.errors import SettingsError
 from codestrata.settings.components import LoraSettings
 from codestrata.settings.fair import FairSettings, apply_values, keep_scale
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings, build_settings, fingerprint, to_tree
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from codestrata.errors import SettingsError
 from codestrata.settings import components, fair, reading, retention, sections, selection, tree
 from codestrata.settings.reading import apply_assignment, merge
+from codestrata.settings.tasks import TaskSettings
 from codestrata.settings.tree import Settings, build_settings, fingerprint, to_tree
 
 PROPERTY = property_settings(deadline=None, max_examples=30)
@@ -95,7 +96,7 @@ def test_the_fingerprint_is_that_of_the_values_not_of_their_order(tree):
 
 
 def test_equal_settings_have_equal_fingerprints_however_they_were_made():
-    task = sections.TaskSettings(name="python")
+    task = TaskSettings(name="python")
     by_hand = Settings(tasks=(task,), lora=components.LoraSettings(alpha=8))
     built = build_settings({"tasks": [{"name": "python"}], "lora": {"alpha": 8.0}})
     assert by_hand == built
@@ -118,7 +119,7 @@ def test_other_settings_have_another_fingerprint(changes):
 
 def test_the_smallest_tree_takes_all_other_values_from_the_defaults():
     built = build_settings({"tasks": [{"name": "python"}]})
-    assert built == Settings(tasks=(sections.TaskSettings(name="python"),))
+    assert built == Settings(tasks=(TaskSettings(name="python"),))
 
 
 def test_a_tree_holds_only_what_toml_and_json_can_hold():
@@ -148,7 +149,8 @@ def test_every_value_has_its_help_text_below_it(section):
     [
         ({"lroa": {}}, "Unknown setting 'lroa'. Did you mean 'lora'?"),
         ({"training": {"step": 3}}, "Unknown setting 'training.step'. Did you mean 'training.steps'?"),
-        ({"tasks": [{"name": "a", "langauge": "b"}]}, "Did you mean 'tasks.0.language'?"),
+        ({"tasks": [{"name": "a", "langauge": "b"}]}, "Did you mean 'tasks.a.language'?"),
+        ({"tasks": [{"name": "a/b", "langauge": "b"}]}, "Did you mean 'tasks.0.language'?"),
         ({"tasks": [{"language": "python"}]}, "tasks.0.name is missing and has no default."),
     ],
 )
@@ -320,8 +322,8 @@ def test_validation_needs_examples_of_every_task():
 
 def test_a_file_task_needs_its_path():
     with pytest.raises(SettingsError, match="path is missing for task 'mine'"):
-        sections.TaskSettings(name="mine", source="file")
-    assert sections.TaskSettings(name="mine", source="file", path="a.jsonl").path == "a.jsonl"
+        TaskSettings(name="mine", source="file")
+    assert TaskSettings(name="mine", source="file", path="a.jsonl").path == "a.jsonl"
 
 
 @pytest.mark.parametrize("label", ["methods", "seeds", "tasks"])
@@ -335,7 +337,7 @@ def test_lists_of_a_run_are_neither_empty_nor_repeated(label):
 
 @pytest.mark.parametrize("name", ["python", "a", "0", "kata-python_2", "a" * 64])
 def test_good_names_pass(name):
-    assert sections.TaskSettings(name=name).name == name
+    assert TaskSettings(name=name).name == name
 
 
 @pytest.mark.parametrize(
@@ -361,14 +363,14 @@ def test_good_names_pass(name):
 )
 def test_names_that_are_no_file_names_are_refused(name):
     with pytest.raises(SettingsError, match=r"tasks\.name is .*: use 1 to 64 letters"):
-        sections.TaskSettings(name=name)
+        TaskSettings(name=name)
 
 
 @pytest.mark.parametrize("name", ["con", "NUL", "Aux", "prn", "COM1", "lpt9"])
 def test_names_of_devices_of_windows_are_refused(name):
     with pytest.raises(SettingsError, match=rf"tasks\.name is '{name}', which Windows takes for a device"):
-        sections.TaskSettings(name=name)
-    assert sections.TaskSettings(name=f"{name}-1").name == f"{name}-1"
+        TaskSettings(name=name)
+    assert TaskSettings(name=f"{name}-1").name == f"{name}-1"
 
 
 def test_names_that_differ_in_case_only_are_refused():
@@ -502,6 +504,16 @@ def test_one_value_is_set(assignment, section, value):
     assert tree == {section: value}
 
 
+def test_a_section_of_a_task_is_reached_by_its_name():
+    tree = {"tasks": [{"name": "a", "columns": {"target": "t"}}, {"name": "b"}]}
+    apply_assignment(tree, "tasks.a.columns.prompt=question")
+    apply_assignment(tree, "tasks.*.columns.id=key")
+    assert tree["tasks"][0]["columns"] == {"target": "t", "prompt": "question", "id": "key"}
+    assert tree["tasks"][1]["columns"] == {"id": "key"}
+    with pytest.raises(SettingsError, match="name holds values, not a section"):
+        apply_assignment(tree, "tasks.a.name.x=1")
+
+
 def test_steps_turn_epochs_off_and_the_other_way_round():
     tree = build_tree(training={"epochs": 2})
     apply_assignment(tree, "training.steps=100")
@@ -548,11 +560,11 @@ def test_what_a_source_would_ignore_is_refused(task):
         build_settings({"tasks": [{"name": "python", **task}]})
 
 
-@pytest.mark.parametrize("task", [{}, {"source": "file", "path": "a.jsonl"}])
+@pytest.mark.parametrize("task", [{}, {"source": "mined", "path": "a"}])
 def test_overlap_is_allowed_only_where_there_may_be_some(task):
     with pytest.raises(SettingsError, match=r"tasks\.allow_overlap of task 'a' goes with"):
         build_settings({"tasks": [{"name": "a", "allow_overlap": True, **task}]})
-    for kept in ({"source": "codesearchnet"}, {"source": "file", "path": "a", "test_path": "b"}):
+    for kept in ({"source": "codesearchnet"}, {"source": "file", "path": "a"}):
         task = {"name": "a", "allow_overlap": True, **kept}
         assert build_settings({"tasks": [task]}).tasks[0].allow_overlap
 

@@ -57,7 +57,8 @@ def test_two_lists_of_answers_differ_exactly_where_something_is_said(first, seco
 
 def test_every_field_of_an_answer_counts():
     others = {"tests": "t", "group": "g", "finished": False, "tokens": 2, "agreed": 1, "shifted": 1}
-    others |= {"prompt": "q", "target": "u", "completion": "d"}
+    others |= {"prompt": "q", "target": "u", "completion": "d", "prelude": "p"}
+    others |= {"repeats": True, "target_repeats": False}
     assert others.keys() == set(COMPARED_FIELDS) == set(asdict(ANSWER)) - {"identifier", "sample"}
     for field, value in others.items():
         said = find_different_answer([ANSWER], [replace(ANSWER, **{field: value})], NAMES)

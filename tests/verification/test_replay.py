@@ -7,9 +7,11 @@ import pytest
 from damaging import edit_answers, edit_results, find, flip, open_case, reseal
 
 from codestrata.experiment import cells
+from codestrata.methods import METHODS
 from codestrata.verification import runs
+from codestrata.verification.claims import Owner
 from codestrata.verification.inputs import check_data
-from codestrata.verification.replay import list_questions
+from codestrata.verification.replay import list_questions, list_training_names
 from codestrata.verification.runs import verify_run
 
 pytestmark = pytest.mark.usefixtures("without_scoring")
@@ -89,6 +91,62 @@ def test_another_completion_is_named_with_both_wherever_it_stands(run):
     for line in wanted:
         assert sum(said.startswith(line) for said in check.differences) == 1, line
     assert len(check.differences) == len(wanted)
+
+
+def test_another_word_on_what_repeats_is_named(run):
+    """One token repeats in these runs, so that every target does."""
+    places = {
+        ("methods/lora/seed-0/early", "early", "target_repeats", False): "lora, seed 0, row 1, early, test",
+        ("methods/lora/seed-0/late", "early", "repeats", None): "lora, seed 0, row 2, early, test",
+        (
+            "methods/finetune/seed-0/late",
+            "late",
+            "target_repeats",
+            False,
+        ): "finetune, seed 0, row 2, late, test",
+        ("base", "early", "repeats", True): "base, row 0, early, test",
+    }
+    wanted = []
+    for (folder, task, field, value), about in places.items():
+        row = edit_answers(run, folder, task, 1, **{field: value})
+        wanted.append(f"{about}: example {row['identifier']}: {field} stored {value}, decoded now ")
+    differences = decode(run).differences
+    assert [sum(line.startswith(start) for line in differences) for start in wanted] == [1] * len(wanted)
+    assert len(differences) == len(wanted)
+
+
+def test_without_the_data_trained_on_nothing_is_said_of_what_repeats(run, monkeypatch):
+    def check_late_data(case, progress):
+        check, tasks = check_data(case, progress)
+        return check, {"late": tasks["late"]}
+
+    monkeypatch.setattr(runs, "check_data", check_late_data)
+    edit_answers(run, "methods/finetune/seed-0/late", "late", 1, target_repeats=False)  # of early and late
+    assert decode(run).differences == ()
+    edit_answers(run, "methods/lora/seed-0/late", "late", 1, target_repeats=False)  # of late alone
+    (difference,) = decode(run).differences
+    assert difference.startswith("lora, seed 0, row 2, late, test: example ")
+    assert difference.endswith(": target_repeats stored False, decoded now True")
+
+
+@pytest.mark.parametrize(
+    ("method", "owner", "names"),
+    [
+        ("lora", Owner("lora", 0, "b"), "b"),
+        ("routed", Owner("routed", 0, "b"), "b"),
+        ("merged", Owner("merged", 0, "b"), "ab"),
+        ("finetune", Owner("finetune", 0, "b"), "ab"),
+        ("joint", Owner("joint", 0, "c"), "abc"),
+        ("warm", Owner("warm", 0, "b"), "ab"),
+        ("kept", Owner("kept", 0, "c"), "ac"),
+        ("kept", Owner("kept", 0, "a"), "a"),
+        ("shared", Owner("shared", 0, "a"), "a"),
+        ("shared", Owner("shared", 0, "a", "c"), "abc"),
+    ],
+)
+def test_a_component_was_trained_on_what_its_schedule_says(method, owner, names):
+    found = next((entry for entry in METHODS.values() if method in (entry.name, entry.schedule)), None)
+    assert list_training_names("abc", found, owner) == set(names)
 
 
 def test_another_second_answer_is_named(canaries):

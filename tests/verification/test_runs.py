@@ -175,7 +175,7 @@ def test_a_run_in_use_is_refused(run):
         verify_run(run)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 6}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 7}'])
 def test_results_that_cannot_be_used_leave_nothing_else_to_check(run, text):
     write_text(run.path / "experimental_results.json", text)
     verification = verify_run(run)

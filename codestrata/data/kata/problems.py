@@ -22,7 +22,7 @@ from codestrata.data.kata.printers import print_program, print_tests
 from codestrata.data.kata.programs import Program, draw_program, interpret, pick
 from codestrata.errors import SettingsError, describe_unknown
 from codestrata.records import Example, Task
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 LANGUAGES = ("python", "javascript", "lua")
 PROBES = 50
@@ -165,7 +165,7 @@ def load_kata(settings: TaskSettings) -> Task:
 
     Raises: SettingsError: a language that kata is not printed in.
     """
-    language = settings.language or settings.name
+    language = settings.code_language
     if language not in LANGUAGES:
         raise SettingsError(describe_unknown("kata language", language, LANGUAGES))
     counts: dict[Split, int] = {

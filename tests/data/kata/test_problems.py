@@ -28,7 +28,7 @@ from codestrata.data.kata.problems import (
 )
 from codestrata.data.kata.programs import Call, Program, draw_program, interpret
 from codestrata.errors import SettingsError
-from codestrata.settings.sections import TaskSettings
+from codestrata.settings.tasks import TaskSettings
 
 GOLDEN = "709c8bbacdc4df5e4bd04082caab31bdc17634dcbcda3129887337b5b1a9fb66"
 """SHA-256 over ``describe_examples``: another machine, Python or hash seed must come to the same."""
